@@ -136,7 +136,7 @@ impl Queries {
         match try_join_all(parts).await {
             Ok(rows) => {
                 asked.of.unanswered().remove(seq);
-                Event::Answered { seq, batch, rows: rows.concat() }
+                Event::Answered { seq, batch, rows: rows.into_iter().flatten().collect() }
             }
             Err(error) => asked.failed(error),
         }
@@ -152,8 +152,10 @@ impl Queries {
         if let [input] = inputs {
             return Ok(vec![self.ask_one(asked, input).await?]);
         }
-        let batch = [("query", json!(asked.query)), ("inputs", json!(inputs))];
-        let batch = batch.map(|(key, value)| (key.to_owned(), value)).into_iter().collect();
+        let batch = Object::from_iter([
+            ("query".to_owned(), json!(asked.query)),
+            ("inputs".to_owned(), json!(inputs)),
+        ]);
         match self.exchange(asked, QUERY_BATCH, &batch, inputs.len()).await {
             Ok(answer) => results(answer, inputs.len()),
             Err(NoAnswer::Unreachable(_)) => self.ask_each(asked, inputs).await,

@@ -38,11 +38,9 @@ pub struct Question {
     pub input: Object,
 }
 
-impl Question {
-    /// Equal for equal queries.
-    fn key(&self) -> String {
-        format!("{}.{} {}", self.concept, self.query, canonical_object(&self.input))
-    }
+/// Equal for equal queries.
+fn key(concept: &str, query: &str, input: &Object) -> String {
+    format!("{concept}.{query} {}", canonical_object(input))
 }
 
 /// One query with the inputs that need its result now, each of them once.
@@ -86,14 +84,14 @@ pub(crate) struct Answers(HashMap<String, Vec<Object>>);
 
 impl Answers {
     pub(crate) fn add(&mut self, batch: &QueryBatch, rows: Vec<Vec<Object>>) {
-        for (question, rows) in batch.questions().zip(rows) {
+        for (input, rows) in batch.inputs.iter().zip(rows) {
             // The first result counts, so all rules of a completion see the same.
-            self.0.entry(question.key()).or_insert(rows);
+            self.0.entry(key(&batch.concept, &batch.query, input)).or_insert(rows);
         }
     }
 
     fn get(&self, question: &Question) -> Option<&Vec<Object>> {
-        self.0.get(&question.key())
+        self.0.get(&key(&question.concept, &question.query, &question.input))
     }
 }
 

@@ -250,8 +250,9 @@ impl Index {
         let Some(spec) = self.queries.get(&(concept.clone(), query.clone())) else {
             return Ok(());
         };
-        let mut checked = rows.iter().map(|rows| spec::check_rows(spec, rows));
-        checked.try_for_each(|checked| checked.map_err(|why| format!("{concept}: {why}")))
+        rows.iter()
+            .try_for_each(|rows| spec::check_rows(spec, rows))
+            .map_err(|why| format!("{concept}: {why}"))
     }
 
     /// The concept and action of an index, for messages.

@@ -109,7 +109,6 @@ pub async fn run(
 }
 
 async fn drain(running: Running, shutdown: &Shutdown) {
-    shutdown.begin();
     if !shutdown.drained(DRAIN_TIMEOUT).await {
         tracing::warn!(
             "shutdown timed out with actions in progress; another worker will process them"

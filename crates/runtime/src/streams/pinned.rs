@@ -1,5 +1,6 @@
 //! The active process of a consumer that several processes share.
 
+use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::Info;
 use concert_wire::subject::{LOG, ROUTERS};
 
@@ -59,7 +60,7 @@ impl Pinned {
     pub async fn release(&self, bus: &Bus) -> Result<(), async_nats::Error> {
         for seq in self.unacknowledged() {
             let subject = format!("$JS.ACK.{LOG}.{ROUTERS}.1.{seq}.{}.0.0", self.deliveries);
-            bus.client.publish(subject, "-NAK".into()).await?;
+            bus.client.publish(subject, AckKind::Nak(None).into()).await?;
         }
         Ok(())
     }

@@ -120,14 +120,7 @@ impl<'a, T, I> OpenDocuments<'a, T, I> {
         I: Id,
     {
         let Self { environment, form, lookups, newest, is_newest_first, lists, types } = self;
-        let mut keys: Vec<Document> = Vec::new();
-        if is_newest_first {
-            keys.push(doc! { form.tombstone_field(): 1, "created_at": -1, "_id": 1 });
-        }
-        for field in newest {
-            keys.push(doc! { field: 1, form.tombstone_field(): 1, "created_at": -1 });
-        }
-        let untyped = open(environment, form, &lookups, keys, lists).await?;
+        let untyped = open(environment, form, &lookups, &newest, is_newest_first, lists).await?;
         Ok(Documents { untyped, types })
     }
 }
@@ -137,7 +130,8 @@ fn open<'a>(
     environment: &'a Environment,
     form: Form,
     lookups: &'a [String],
-    compound: Vec<Document>,
+    newest: &'a [String],
+    is_newest_first: bool,
     lists: Option<(String, String)>,
 ) -> Boxed<'a, Result<Stamped, StartError>> {
     Box::pin(async move {
@@ -160,7 +154,12 @@ fn open<'a>(
         for field in lookups {
             index(&collection, field, Index::Lookup).await?;
         }
-        for keys in compound {
+        if is_newest_first {
+            let keys = doc! { form.tombstone_field(): 1, "created_at": -1, "_id": 1 };
+            compound_index(&collection, keys).await?;
+        }
+        for field in newest {
+            let keys = doc! { field: 1, form.tombstone_field(): 1, "created_at": -1 };
             compound_index(&collection, keys).await?;
         }
         let find = |field: &str| Lookups::new(database.clone(), &form.collection, field);
