@@ -97,7 +97,14 @@ impl Command {
             Self::Setup => &[BUS, STREAMS, STORE, KEYS, ACCESS],
             Self::Keys => &[BUS, STORE, LINES, KEYS, ACCESS],
             Self::Operator => &[BUS, KEYS],
-            Self::Rules => &[&["rules", "http.base", "http.refusals"]],
+            Self::Rules => &[&[
+                "rules",
+                "http.base",
+                "http.refusals",
+                "http.errors",
+                "http.misfit_status",
+                "http.headers",
+            ]],
         };
         // The section `workers` is not checked, but these commands depend on who runs a worker.
         let is_of_other_program = |key: &str| {

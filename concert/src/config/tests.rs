@@ -50,6 +50,16 @@ fn shown(command: Command, given: &Given, key: &str) -> (Value, String) {
 }
 
 #[test]
+fn descriptions_follow_the_settings_of_the_edge() {
+    let given =
+        file("[http]\nerrors = \"problem\"\nmisfit_status = 422\nheaders = [\"If-None-Match\"]\n");
+    let http = load_with(Command::Rules, &given).unwrap().settings.http;
+    assert_eq!(http.errors.errors, concert_wire::openapi::ErrorShape::Problem);
+    assert_eq!(http.errors.misfit_status, 422);
+    assert_eq!(http.headers.by_key().into_keys().collect::<Vec<_>>(), ["ifNoneMatch"]);
+}
+
+#[test]
 fn precedence_is_flag_variable_file_default() {
     let mut given = Given::default();
     let check = |given: &Given, value: u64, source: &str| {
