@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use concert_http_edge::PassthroughArgs;
 use concert_lang::concept;
 use concert_runtime::atomic_file;
 use concert_runtime::keys::{self, Purpose};
-use concert_sync_router::RulesArgs;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
 use concert_worker::Worker;
@@ -37,22 +35,25 @@ pub(crate) fn accounts_file(keys_dir: &Path) -> PathBuf {
     keys_dir.join("nats").join("accounts.conf")
 }
 
-/// NATS users: one for each concept of the application, and those of the services. Reports all
-/// errors in the specs.
-pub(crate) fn of(rules: &RulesArgs, passthrough: &PassthroughArgs) -> anyhow::Result<Access> {
+/// NATS users: one for each concept of the application, and those of the services; or one user for
+/// all services in one process. Reports all errors in the specs.
+pub(crate) fn of(settings: &Settings, is_in_one_process: bool) -> anyhow::Result<Access> {
     let mut names = Vec::new();
     let mut errors = Vec::new();
-    for file in concert_sync_router::specs(rules)? {
+    for file in concert_sync_router::specs(&settings.rules)? {
         match concept::parse_one(&file.name, &file.text) {
             Ok(spec) => names.push(spec.name.parse::<ConceptName>()?),
             Err(error) => errors.push(error),
         }
     }
-    let access = Access::new(names, passthrough.open());
+    let access = Access::new(names, settings.http.passthrough.open());
     if let Err(taken) = &access {
         errors.extend(taken.iter().map(ToString::to_string));
     }
     match access {
+        Ok(access) if errors.is_empty() && is_in_one_process => {
+            Ok(access.in_one_process(|concept| settings.is_external(concept.as_str())))
+        }
         Ok(access) if errors.is_empty() => Ok(access),
         _ => bail!("the specs have errors\n{}", errors.join("\n").trim_end()),
     }
@@ -203,12 +204,7 @@ impl AccessArgs {
 
     /// NATS users in the mode of the existing accounts file: one for each service, or one for all.
     pub(crate) fn current(&self, settings: &Settings) -> anyhow::Result<Access> {
-        let access = of(&settings.rules, &settings.http.passthrough)?;
-        Ok(if is_for_one_process(&self.accounts_file(settings))? {
-            access.in_one_process(|concept| settings.is_external(concept.as_str()))
-        } else {
-            access
-        })
+        of(settings, is_for_one_process(&self.accounts_file(settings))?)
     }
 
     /// Path of the accounts file.
@@ -270,8 +266,7 @@ mod tests {
     }
 
     fn in_one_process(settings: &Settings) -> Access {
-        let access = of(&settings.rules, &settings.http.passthrough).unwrap();
-        access.in_one_process(|_| false)
+        of(settings, true).unwrap()
     }
 
     fn args(hand_out: Option<&Path>) -> AccessArgs {

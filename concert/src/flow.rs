@@ -6,7 +6,7 @@ mod tree;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use concert_engine::provenance::{Flow, Outcome, Summary, WhyNot};
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
@@ -213,15 +213,18 @@ impl QueryArgs {
     }
 }
 
+fn not_found(flow: FlowId) -> anyhow::Error {
+    anyhow!(
+        "flow {flow} not found in the log or the archive; it has expired, or its ID is incomplete"
+    )
+}
+
 /// Prints a flow as a tree.
 pub(crate) async fn flow(args: FlowArgs) -> anyhow::Result<()> {
     let input = Object::from_iter([("flow".to_owned(), Value::from(args.flow.to_string()))]);
     let rows: Vec<Flow> = args.query.rows("_flow", &input).await?;
     let Some(flow) = rows.first() else {
-        bail!(
-            "flow {} not found in the log or the archive; it has expired, or its ID is incomplete",
-            args.flow
-        );
+        return Err(not_found(args.flow));
     };
     if args.value.is_none() && args.query.json {
         return args.query.print(&rows, |_| String::new());
@@ -242,10 +245,7 @@ pub(crate) async fn why_not(args: WhyNotArgs) -> anyhow::Result<()> {
     ]);
     let rows: Vec<WhyNot> = args.query.rows("_whyNot", &input).await?;
     let Some(row) = rows.first() else {
-        bail!(
-            "flow {} not found in the log or the archive; it has expired, or its ID is incomplete",
-            args.flow
-        );
+        return Err(not_found(args.flow));
     };
     args.query.print(&rows, |_| format!("{}\n", lines::clean(&row.text)))
 }

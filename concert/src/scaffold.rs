@@ -2,7 +2,6 @@
 
 mod language;
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -154,7 +153,7 @@ fn ensure_empty(dir: &Path) -> anyhow::Result<()> {
 /// Name of the application: that of its directory, in a form that package managers accept.
 fn app_name(dir: &Path) -> anyhow::Result<String> {
     let absolute = std::path::absolute(dir)?;
-    let name = absolute.file_name().map(OsString::from).unwrap_or_default();
+    let name = absolute.file_name().unwrap_or_default();
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = name.to_string_lossy().chars().map(plain).collect();
     let name = name.trim_matches('-');

@@ -70,16 +70,13 @@ async fn run_as(
     let _lock = DirLock::acquire(&settings.app.data_dir).await?;
     workers::check_specs(workers, &rules.program, |concept| settings.is_external(concept))?;
     workers::warn_of_missing(workers, &rules.program, |concept| settings.is_external(concept));
-    let access = access_of(settings)?;
+    let access = access::of(settings, !settings.nats.isolate)?;
     // A worker is skipped if the application does not have its concept: no NATS user and no queue
     // exist for it.
     let is_used =
         |worker: &&Worker| access.concepts().iter().any(|name| name.as_str() == worker.concept());
     let used: Vec<&Worker> = workers.iter().filter(is_used).collect();
-    let keys_dir = settings.app.keys_dir();
-    let accounts = access::accounts_file(&keys_dir);
-    let has_users = has_database_users(settings);
-    let created = access::prepare(&access, workers, &keys_dir, &accounts, has_users)?;
+    let created = prepare_keys(settings, &access, workers)?;
     let mut stop = ShutdownSignal::listen()?;
     // An address in use is reported before the servers start.
     let listeners = concert_http_edge::listen(&settings.http, &settings.console).await?;
@@ -104,17 +101,16 @@ async fn run_as(
     ended
 }
 
-/// NATS users of the application: those of services in this process are one.
-fn access_of(settings: &Settings) -> anyhow::Result<Access> {
-    let access = access::of(&settings.rules, &settings.http.passthrough)?;
-    Ok(match settings.nats.isolate {
-        true => access,
-        false => access.in_one_process(|concept| settings.is_external(concept.as_str())),
-    })
-}
-
-fn has_database_users(settings: &Settings) -> bool {
-    settings.mongodb.uri.is_none() || settings.mongodb.users
+/// Creates missing keys, and writes the accounts file. Returns the created keyrings.
+fn prepare_keys(
+    settings: &Settings,
+    access: &Access,
+    workers: &[Worker],
+) -> anyhow::Result<Vec<Purpose>> {
+    let keys_dir = settings.app.keys_dir();
+    let accounts = access::accounts_file(&keys_dir);
+    let has_database_users = settings.mongodb.uri.is_none() || settings.mongodb.users;
+    access::prepare(access, workers, &keys_dir, &accounts, has_database_users)
 }
 
 /// What is run, with its configuration.
@@ -165,7 +161,7 @@ async fn run_on(
     greeting::print(settings, &stack, &addresses, &program.routes);
     let mut dev = run.development.is_some().then(|| Dev::new(&run, &addresses, access, &stack));
     let start = run.development.and_then(|development| development.start);
-    let api = format!("http://{}{}", stack.address(), settings.http.base);
+    let api = stack.api(settings);
     let companion = children.companion(start.map(|start| plans::companion(&start, api, &app_dir)));
     let ended = tokio::select! {
         () = stop.received() => Ok(()),

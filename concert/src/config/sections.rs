@@ -248,6 +248,13 @@ pub struct Concept {
     pub limits: HostLimits,
 }
 
+impl Concept {
+    /// Reports whether another program runs the worker.
+    pub(super) fn is_external(&self) -> bool {
+        self.external || !self.command.is_empty()
+    }
+}
+
 impl Settings {
     /// Connection parameters of the MongoDB server.
     pub fn store(&self) -> StoreArgs {
@@ -271,6 +278,6 @@ impl Settings {
 
     /// Reports whether another program runs the worker of a concept.
     pub fn is_external(&self, concept: &str) -> bool {
-        self.concepts.get(concept).is_some_and(|own| own.external || !own.command.is_empty())
+        self.concepts.get(concept).is_some_and(Concept::is_external)
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn typed(
         if command.uses("workers") {
             let worker = workers.iter().find(|worker| worker.concept() == name);
             check_worker(command, (&name, &concept), worker, merged, problems);
-            let is_started = worker.is_some() || concept.external || !concept.command.is_empty();
+            let is_started = worker.is_some() || concept.is_external();
             if command == Command::Up && !is_started {
                 problems.push(no_worker(&name, workers, named.get(&name)));
             }
@@ -152,22 +152,17 @@ fn check_worker(
     if command != Command::Up {
         return;
     }
-    match (concept.command.is_empty(), concept.external) {
-        (false, true) => {
-            let message = "`command` and `external` exclude each other; remove one of them";
-            bad("command", message.to_owned());
-        }
-        (true, _) => {
-            for (key, is_set) in [
-                ("watch", !concept.watch.is_empty()),
-                ("environment", !concept.environment.is_empty()),
-            ] {
-                if is_set {
-                    bad(key, format!("`{key}` needs a `command`"));
-                }
+    if concept.command.is_empty() {
+        for (key, is_set) in
+            [("watch", !concept.watch.is_empty()), ("environment", !concept.environment.is_empty())]
+        {
+            if is_set {
+                bad(key, format!("`{key}` needs a `command`"));
             }
         }
-        (false, false) => {}
+    } else if concept.external {
+        let message = "`command` and `external` exclude each other; remove one of them";
+        bad("command", message.to_owned());
     }
 }
 

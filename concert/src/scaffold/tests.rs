@@ -1,8 +1,7 @@
+use clap::ValueEnum as _;
 use concert_lang::Texts;
 
 use super::*;
-
-const LANGUAGES: [Language; 3] = [Language::TypeScript, Language::Python, Language::Rust];
 
 /// A checkout with the directories of the SDKs.
 fn sdk() -> SdkArgs {
@@ -22,7 +21,7 @@ fn text(dir: &Path, name: &str) -> String {
 
 #[test]
 fn new_application_has_no_warnings_and_needs_no_formatting() {
-    for lang in LANGUAGES {
+    for &lang in Language::value_variants() {
         let (_root, dir) = created(lang);
         let settings = config::of_rules(Some(&dir), &[]).unwrap();
         let Texts { concepts, syncs } = concert_sync_router::read(&settings.rules).unwrap();

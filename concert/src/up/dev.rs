@@ -17,11 +17,11 @@ use concert_worker::{Running, Worker};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::changes::Changes;
+use super::changes::{Changes, is_below};
 use super::children::Children;
 use super::servers::Addresses;
 use super::stack::{self, Stack};
-use super::{Run, access_of, has_database_users, plans};
+use super::{Run, plans, prepare_keys};
 use crate::config::{SettingFlags, Settings, of};
 use crate::running::Announcement;
 use crate::setup::KeyFiles;
@@ -79,7 +79,8 @@ impl<'a> Dev<'a> {
         loop {
             let changed = changes.next().await;
             let restarted = dev.outdated(&changed);
-            if dev.is_of_application(&changed)
+            let own = dev.of_application();
+            if changed.iter().any(|path| is_below(path, &own))
                 && let Err(error) = Box::pin(dev.reload(children, announcement)).await
             {
                 output::print_error(&error);
@@ -100,9 +101,7 @@ impl<'a> Dev<'a> {
 
     /// Settings, specs, rules, and the sources of workers.
     fn watched(&self) -> BTreeSet<PathBuf> {
-        let rules = &self.settings.rules;
-        let mut watched =
-            BTreeSet::from([self.flags.file(), rules.concepts.clone(), rules.syncs.clone()]);
+        let mut watched = self.of_application();
         for own in self.settings.concepts.values() {
             watched.extend(self.sources(&own.watch));
         }
@@ -114,20 +113,18 @@ impl<'a> Dev<'a> {
         watch.iter().map(move |path| dir.join(path))
     }
 
-    fn is_of_application(&self, changed: &BTreeSet<PathBuf>) -> bool {
+    /// Settings, specs and rules.
+    fn of_application(&self) -> BTreeSet<PathBuf> {
         let rules = &self.settings.rules;
-        changed.iter().any(|path| {
-            *path == self.flags.file()
-                || path.starts_with(&rules.concepts)
-                || path.starts_with(&rules.syncs)
-        })
+        BTreeSet::from([self.flags.file(), rules.concepts.clone(), rules.syncs.clone()])
     }
 
     /// The concepts whose programs have another source or spec now.
     fn outdated(&self, changed: &BTreeSet<PathBuf>) -> Vec<String> {
         let specs: BTreeSet<String> = changed.iter().filter_map(|path| spec_name(path)).collect();
         let is_outdated = |watch: &[PathBuf]| {
-            self.sources(watch).any(|source| changed.iter().any(|path| path.starts_with(&source)))
+            let sources = self.sources(watch).collect();
+            changed.iter().any(|path| is_below(path, &sources))
         };
         let concepts = self.settings.concepts.iter();
         concepts
@@ -156,7 +153,7 @@ impl<'a> Dev<'a> {
             ..self.settings.clone()
         };
         // The router reports errors in specs.
-        let Ok(access) = access_of(&settings) else { return Ok(()) };
+        let Ok(access) = access::of(&settings, !settings.nats.isolate) else { return Ok(()) };
         self.admit(&settings, &access, announcement).await?;
         let plans = plans::all(&settings, self.servers, &self.flags.app_dir())?;
         (self.settings, self.access) = (settings, access);
@@ -179,10 +176,8 @@ impl<'a> Dev<'a> {
         if users.is_empty() && concepts.is_empty() {
             return Ok(());
         }
+        let created = prepare_keys(settings, access, self.workers)?;
         let keys_dir = settings.app.keys_dir();
-        let accounts = access::accounts_file(&keys_dir);
-        let has_users = has_database_users(settings);
-        let created = access::prepare(access, self.workers, &keys_dir, &accounts, has_users)?;
         let purposes = Purpose::all(workers::own_keys(self.workers));
         let keys = KeyFiles { dir: &keys_dir, purposes, created: &created, accept_new: false };
         stack::prepare_servers(settings, self.servers, access, &self.supervisor, &keys).await?;

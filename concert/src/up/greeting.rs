@@ -17,7 +17,7 @@ const PATHS_MAX: usize = 12;
 
 /// Prints the addresses, the paths of the application, and a request to try.
 pub(super) fn print(settings: &Settings, stack: &Stack, servers: &Addresses, routes: &RouteTable) {
-    let api = format!("http://{}{}", stack.address(), settings.http.base);
+    let api = stack.api(settings);
     let page = match stack.console() {
         Some(address) => format!("  Console  http://{address}/\n"),
         None => String::new(),

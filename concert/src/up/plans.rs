@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use concert_runtime::keys;
 use concert_wire::access::User;
 
 use super::process::Plan;
 use super::servers::Addresses;
+use super::stack;
 use crate::config::Settings;
 
 /// Variables that every program inherits. Others could contain secrets of other programs.
@@ -85,19 +85,13 @@ fn environment(
     let mut variables: BTreeMap<OsString, OsString> = inherited.collect();
     let mut set = |name: &str, value: OsString| drop(variables.insert(name.into(), value));
     let keys_dir = std::path::absolute(settings.app.keys_dir())?;
-    let nats = &settings.nats;
-    let nkey = match servers.has_own_nats {
-        true => Some(keys::seeds_path(&keys_dir, &User::Worker(concept.parse()?))),
-        false => absolute(nats.nkey.as_ref())?,
-    };
-    set("NATS_URL", servers.nats_url.clone().into());
-    for (name, file) in [
-        ("NATS_NKEY", nkey),
-        ("NATS_CREDS", absolute(nats.creds.as_ref())?),
-        ("NATS_CA", absolute(nats.ca.as_ref())?),
-    ] {
+    let bus = stack::bus_args(settings, servers, &User::Worker(concept.parse()?));
+    set("NATS_URL", bus.nats_url.into());
+    for (name, file) in
+        [("NATS_NKEY", bus.nats_nkey), ("NATS_CREDS", bus.nats_creds), ("NATS_CA", bus.nats_ca)]
+    {
         if let Some(file) = file {
-            set(name, file.into());
+            set(name, std::path::absolute(file)?.into());
         }
     }
     set("MONGODB_URI", servers.mongodb_uri.clone().into());
@@ -115,10 +109,6 @@ fn environment(
         set(name, value.into());
     }
     Ok(variables)
-}
-
-fn absolute(path: Option<&PathBuf>) -> std::io::Result<Option<PathBuf>> {
-    path.map(std::path::absolute).transpose()
 }
 
 #[cfg(test)]

@@ -209,6 +209,11 @@ impl Stack {
         self.edge.address()
     }
 
+    /// URL of the application's paths.
+    pub(super) fn api(&self, settings: &Settings) -> String {
+        format!("http://{}{}", self.address(), settings.http.base)
+    }
+
     /// Address of the console. `None` if it is off.
     pub(crate) fn console(&self) -> Option<SocketAddr> {
         self.edge.console()
