@@ -6,7 +6,7 @@ import { Bus, BusError, encode, Fetcher, infoOf, sleep, type Info } from "./bus.
 import { Busy, Database, Failed } from "./database.js";
 import * as checks from "./intake.js";
 import { fault, isRoot, messageOf, outputOf, type Invocation } from "./intake.js";
-import { Broken, derivedPlace, Expired, LargeText, resolved, stored } from "./large.js";
+import { Broken, derivedPlace, Expired, LargeText, number64, resolved, stored } from "./large.js";
 import { Delivery, LATE, type Completion, type Effect, type Event, type Handled } from "./order.js";
 import { Room } from "./room.js";
 import { KeyFile, Sealer, UnknownKey } from "./seal.js";
@@ -95,14 +95,9 @@ export class Host {
       this.large.within(() => {
         const large = new LargeText(text);
         // An equal value is stored once in an epoch, such as that of a redelivered action.
-        const epoch = Buffer.alloc(8);
-        epoch.writeBigUInt64BE(BigInt(Math.floor(Date.now() / epochMs)));
-        const parts = [
-          Buffer.from("worker"),
-          Buffer.from(this.worker.spec.name),
-          epoch,
-          large.digest,
-        ];
+        const epoch = number64(Math.floor(Date.now() / epochMs));
+        const { name } = this.worker.spec;
+        const parts = [Buffer.from("worker"), Buffer.from(name), epoch, large.digest];
         const { bus } = this;
         const read = (subject: string): Promise<Uint8Array | null> => bus.blob(subject);
         const write = (subject: string, body: Uint8Array): Promise<void> =>

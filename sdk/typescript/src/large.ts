@@ -51,7 +51,8 @@ export function derivedPlace(key: Uint8Array, parts: readonly Uint8Array[]): Buf
   return mac.digest().subarray(0, PLACE_BYTES);
 }
 
-function number64(value: number): Buffer {
+/** A number in eight bytes, the highest first. */
+export function number64(value: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64BE(BigInt(value));
   return bytes;

@@ -182,22 +182,31 @@ def references(value: Any) -> Iterator[Reference]:
 
 async def resolved(value: Any, read: Read) -> Any:
     """The value with large values instead of references. Raises `Expired` or `Broken`."""
-    if isinstance(value, dict):
-        return {key: await resolved(item, read) for key, item in value.items()}
-    if isinstance(value, list):
-        return [await resolved(item, read) for item in value]
-    reference = Reference.parse(value)
-    return value if reference is None else await reference.load(read)
+
+    async def load(text: str) -> str:
+        reference = Reference.parse(text)
+        return text if reference is None else await reference.load(read)
+
+    return await _replaced(value, load)
 
 
 async def stored(value: Any, store: Callable[[str], Awaitable[Reference]]) -> Any:
     """The value with references instead of large strings, except seals. `store` stores one."""
+
+    async def keep(text: str) -> str:
+        if looks_sealed(text):
+            return text
+        # A character has at most four bytes.
+        is_large = len(text) * 4 > INLINE_MAX_BYTES and len(text.encode()) > INLINE_MAX_BYTES
+        return str(await store(text)) if is_large else text
+
+    return await _replaced(value, keep)
+
+
+async def _replaced(value: Any, replace: Callable[[str], Awaitable[str]]) -> Any:
+    """The value with other texts, one after the other."""
     if isinstance(value, dict):
-        return {key: await stored(item, store) for key, item in value.items()}
+        return {key: await _replaced(item, replace) for key, item in value.items()}
     if isinstance(value, list):
-        return [await stored(item, store) for item in value]
-    if not isinstance(value, str) or looks_sealed(value):
-        return value
-    # A character has at most four bytes.
-    is_large = len(value) * 4 > INLINE_MAX_BYTES and len(value.encode()) > INLINE_MAX_BYTES
-    return str(await store(value)) if is_large else value
+        return [await _replaced(item, replace) for item in value]
+    return await replace(value) if isinstance(value, str) else value

@@ -1,7 +1,17 @@
 /** Adds the answers that the source does not give: `else` on steps, and rules for failures. */
 
 import type { Concept } from "./concepts.js";
-import { boundBy, LEVELS, Names, type Call, type Pattern, type Rule, type Step } from "./rule.js";
+import {
+  answer,
+  boundBy,
+  LEVELS,
+  Names,
+  requestPattern,
+  type Call,
+  type Pattern,
+  type Rule,
+  type Step,
+} from "./rule.js";
 import type { RuleFile } from "./rules.js";
 
 const ADDED = "Added by `concert-import --answers`:";
@@ -64,19 +74,18 @@ export function addAnswers(files: RuleFile[], concepts: ReadonlyMap<string, Conc
   return count + added.length;
 }
 
+/** The request that a rule waits for. */
+function requestIn(rule: Rule): Pattern | undefined {
+  return rule.when.find(({ concept, action }) => concept === "Requesting" && action === "request");
+}
+
 /** The literal path that a rule waits for. */
 function pathOf(rule: Rule): string | null {
-  const request = rule.when.find(
-    ({ concept, action }) => concept === "Requesting" && action === "request",
-  );
-  return request?.input.find(({ key }) => key === "path")?.value ?? null;
+  return requestIn(rule)?.input.find(({ key }) => key === "path")?.value ?? null;
 }
 
 function requestOf(rule: Rule): string | null {
-  const request = rule.when.find(
-    ({ concept, action }) => concept === "Requesting" && action === "request",
-  );
-  return request?.output.find(({ key }) => key === "request")?.value ?? null;
+  return requestIn(rule)?.output.find(({ key }) => key === "request")?.value ?? null;
 }
 
 /** Paths whose requests lead to a rule. */
@@ -97,13 +106,12 @@ const isFailure = (pattern: Pattern): boolean => pattern.output.some(({ key }) =
 const isResponse = (call: Call): boolean =>
   call.concept === "Requesting" && call.action.startsWith("respond");
 
+const givesMany = (step: Step): boolean =>
+  (step.step === "query" && step.isMany) || step.step === "each";
+
 /** Reports whether a rule may make its calls several times. */
 function isMany({ where }: Rule): boolean {
-  return where.some(
-    (step, index) =>
-      ((step.step === "query" && step.isMany) || step.step === "each") &&
-      !coveringCollect(where, index),
-  );
+  return where.some((step, index) => givesMany(step) && !isCollected(where, index));
 }
 
 /** Reports whether a rule responds, or calls an action whose success leads to a response. */
@@ -125,12 +133,8 @@ function addElse(rule: Rule): [number, Rule | null] {
   const request = requestOf(rule)!;
   let count = 0;
   for (const [index, step] of rule.where.entries()) {
-    const isCovered = coveringCollect(rule.where, index);
-    if (isCovered) continue;
-    if ((step.step === "query" && step.isMany) || step.step === "each") {
-      const none = noneRule(rule, index);
-      return [count, none];
-    }
+    if (isCollected(rule.where, index)) continue;
+    if (givesMany(step)) return [count, noneRule(rule, index)];
     if (step.step === "query" || step.step === "condition") {
       if (step.answer || (step.step === "query" && (step.isOne || step.isOptional))) {
         continue;
@@ -143,7 +147,7 @@ function addElse(rule: Rule): [number, Rule | null] {
 }
 
 /** Reports whether a later `collect` covers a step. */
-function coveringCollect(steps: Step[], index: number): boolean {
+function isCollected(steps: Step[], index: number): boolean {
   return steps.some((step, at) => {
     if (step.step !== "collect" || at < index) return false;
     const fields = step.fields.map(({ value }) => value);
@@ -162,12 +166,9 @@ function refusal(step: Step, request: string): Call {
 }
 
 function response(request: string, error: string, status?: string): Call {
-  const input = [
-    { key: "request", value: request },
-    { key: "error", value: error },
-  ];
-  if (status) input.push({ key: "status", value: status });
-  return { concept: "Requesting", action: "respond", input, output: [] };
+  const args = [{ key: "error", value: error }];
+  if (status) args.push({ key: "status", value: status });
+  return answer("respond", args, request);
 }
 
 /** A rule that responds if the rows after a step are all rejected. */
@@ -176,7 +177,7 @@ function noneRule(rule: Rule, from: number): Rule | null {
   const [name] = bound;
   if (name === undefined || rule.where.slice(from).some((step) => step.step === "collect"))
     return null;
-  const steps = rule.where.slice(0).map((step): Step => {
+  const steps = rule.where.map((step): Step => {
     if (step.step !== "query" && step.step !== "condition") return step;
     const { answer: _, ...rest } = step;
     return rest as Step;
@@ -221,15 +222,6 @@ function nameOf(path: string, rule: Rule): string {
   return wordsOf(path) + rule.name;
 }
 
-function requestPattern(path: string): Pattern {
-  return {
-    concept: "Requesting",
-    action: "request",
-    input: [{ key: "path", value: path }],
-    output: [{ key: "request", value: "request" }],
-  };
-}
-
 function addedRule(rule: Rule, name: string, when: Pattern[], then: Call[]): Rule {
   return {
     name,
@@ -258,14 +250,8 @@ function successRule(
     .filter(({ optional }) => !optional)
     .map(({ name }) => ({ key: name, value: names.fresh(name) }));
   const { concept, action } = last;
-  const call: Call = {
-    concept: "Requesting",
-    action: "respond",
-    input: [{ key: "request", value: "request" }, ...output],
-    output: [],
-  };
   const when = [requestPattern(path), { concept, action, input: [], output }];
-  return addedRule(rule, callName(path, last, "Succeeds"), when, [call]);
+  return addedRule(rule, callName(path, last, "Succeeds"), when, [answer("respond", output)]);
 }
 
 /** Reports whether a rule responds after an earlier call of `then`, regardless of this one. */

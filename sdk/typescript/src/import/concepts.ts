@@ -3,6 +3,7 @@
 import ts from "@typescript/typescript6";
 import { conceptName, excerpt, keyOf, type Place, type Project } from "./project.js";
 import { Bodies, type Facts, type Rows } from "./rows.js";
+import type { Arg, QueryStep } from "./rule.js";
 import { ANY, Types, type Field, type Loose } from "./types.js";
 
 /** A method that is an action or a query of the spec. */
@@ -23,9 +24,16 @@ export interface Method {
   requires: string | null;
 }
 
-/** Reports whether a query has exactly one row, with all of its keys. */
-export function hasOneRow({ rows, output }: Method): boolean {
-  return rows === "" && !output.some(({ optional }) => optional);
+/** The step of a rule that asks a query. */
+export function queryStep(
+  concept: string,
+  { name, rows, output: keys, neverEmpty }: Method,
+  input: Arg[],
+  output: Arg[],
+): QueryStep {
+  const isMany = rows === "*";
+  const isOne = rows === "" && !keys.some(({ optional }) => optional);
+  return { step: "query", concept, query: name, input, output, isMany, isOne, neverEmpty };
 }
 
 /** Whether a class can run behind the host. */
@@ -254,7 +262,9 @@ function elements(node: ts.TypeNode): { node: ts.TypeNode; isList: boolean } {
     const parts = node.types.filter((of) => !/^(null|undefined|void|\[\])$/.test(of.getText()));
     const lists = parts.map(elements);
     const list = lists.find(({ node: of, isList }) => isList && !/\berror\b/.test(of.getText()));
-    const isUniform = parts.every((of) => elements(of).isList || /\berror\b/.test(of.getText()));
+    const isUniform = parts.every(
+      (of, index) => lists[index]!.isList || /\berror\b/.test(of.getText()),
+    );
     if (list && isUniform) return list;
     const [only] = parts;
     if (only && parts.length === 1) return elements(only);
@@ -312,7 +322,8 @@ function verdictOf(project: Project, declaration: ts.ClassDeclaration): Verdict 
   return { verdict: "runs" };
 }
 
-function hasModifier(node: ts.Node, kind: ts.SyntaxKind): boolean {
+/** Reports whether a declaration has a modifier, such as `export`. */
+export function hasModifier(node: ts.Node, kind: ts.SyntaxKind): boolean {
   return ts.canHaveModifiers(node) && (ts.getModifiers(node) ?? []).some((of) => of.kind === kind);
 }
 

@@ -1,12 +1,12 @@
 /** Symbolic execution of the expressions of a `where` function. */
 
 import ts from "@typescript/typescript6";
-import { asQuery, hasOneRow } from "./concepts.js";
+import { asQuery, queryStep } from "./concepts.js";
 import { bare, Broken, ByHand, excerpt, keyOf } from "./project.js";
 import { LEVELS, type Arg, type Expr, type Step } from "./rule.js";
 import { construct, method } from "./frames.js";
 import { runFunction } from "./statements.js";
-import type { Type } from "./types.js";
+import { isPlain, type Type } from "./types.js";
 import {
   exprOf,
   longer,
@@ -250,13 +250,9 @@ function comparedLength(node: ts.BinaryExpression, env: Env): Value | null {
     return { is: "emptiness", frames: value.frames, isEmpty };
   }
   const of = exprOf(value, left);
-  const nothing = isText(of.type) ? '""' : "[]";
+  const nothing = isPlain(of.type, "String") ? '""' : "[]";
   const text = `${operand(of, LEVELS.or_else)} ${isEmpty ? "==" : "!="} ${nothing}`;
   return exprValue({ text, level: LEVELS.compare }, value.is === "expr" ? value.frames : null);
-}
-
-function isText(type: Type | undefined): boolean {
-  return type?.is === "plain" && type.name === "String";
 }
 
 /** `x ? x : y` and `x !== undefined ? x : y` are `x ?? y`. */
@@ -398,7 +394,7 @@ function call(node: ts.CallExpression, env: Env): Value {
     if (["String", "Boolean", "Number"].includes(callee.text) && argument) {
       const { expr: of, frames } = evaluateExpr(argument, env);
       if (callee.text === "Boolean") return exprValue(truthy(of, env.rule), frames);
-      if (callee.text === "Number" && !(of.type?.is === "plain" && of.type.name === "Number")) {
+      if (callee.text === "Number" && !isPlain(of.type, "Number")) {
         throw new ByHand(`the conversion \`${excerpt(node)}\``, node);
       }
       return exprValue(of, frames);
@@ -429,17 +425,7 @@ function directQuery(node: ts.CallExpression, concept: string, name: string, env
       input.push({ key, value: exprOf(of, argument, frames).text });
     }
   }
-  const [isMany, isOne] = [query.rows === "*", hasOneRow(query)];
-  const step: Step = {
-    step: "query",
-    concept,
-    query: query.name,
-    input,
-    output: [],
-    isMany,
-    isOne,
-    neverEmpty: query.neverEmpty,
-  };
+  const step = queryStep(concept, query, input, []);
   const outputs = new Map(query.output.map((of) => [of.name, of.type]));
   return { is: "rows", frames: frames.then(step), row: { step, outputs, isList: query.isList } };
 }

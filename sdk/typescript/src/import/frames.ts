@@ -1,7 +1,7 @@
 /** Symbolic execution of frames, and of the lists that they contain. */
 
 import ts from "@typescript/typescript6";
-import { hasOneRow } from "./concepts.js";
+import { queryStep } from "./concepts.js";
 import { evaluate, evaluateExpr, exprValue as expr, queryOf } from "./expressions.js";
 import { bare, Broken, ByHand, excerpt } from "./project.js";
 import { LEVELS, type Arg } from "./rule.js";
@@ -169,21 +169,11 @@ function queried(from: Frames, node: ts.CallExpression, env: Env): Frames {
     output.push({ key, value: name });
     after = after.bind(value.symbol.id, name, found.type);
   }
-  const [isMany, isOne] = [query.rows === "*", hasOneRow(query)];
-  const { name, neverEmpty } = query;
-  return after.then({
-    step: "query",
-    concept,
-    query: name,
-    input,
-    output,
-    isMany,
-    isOne,
-    neverEmpty,
-  });
+  return after.then(queryStep(concept, query, input, output));
 }
 
-function members(node: ts.Expression | undefined, env: Env): [string, Value][] {
+/** The members of an object without a spread; none if there is no node. */
+export function members(node: ts.Expression | undefined, env: Env): [string, Value][] {
   if (!node) return [];
   const value = evaluate(node, env);
   if (value.is !== "object" || value.spread)

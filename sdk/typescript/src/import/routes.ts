@@ -1,9 +1,9 @@
 /** Open routes from a passthrough table: `POST /<Concept>/<method>` calls the method. */
 
 import ts from "@typescript/typescript6";
-import { hasOneRow, type Concept, type Method } from "./concepts.js";
+import { queryStep, type Concept, type Method } from "./concepts.js";
 import { bare, keyOf, type Place, type Project } from "./project.js";
-import { Names, type Arg, type Call, type Rule } from "./rule.js";
+import { answer, Names, requestPattern, type Arg, type Call, type Rule } from "./rule.js";
 
 /** A route that the table opens. */
 export interface OpenRoute {
@@ -97,14 +97,7 @@ function routeRule(
     comment: [`Open to every client: ${reason}`],
     verdict: "exact",
     notes: [],
-    when: [
-      {
-        concept: "Requesting",
-        action: "request",
-        input: [{ key: "path", value: JSON.stringify(path) }, ...input],
-        output: [{ key: "request", value: request }],
-      },
-    ],
+    when: [requestPattern(JSON.stringify(path), input, request)],
     where: [],
     then: [],
   };
@@ -131,18 +124,7 @@ function queryRoute(
   input: Arg[],
   output: Arg[],
 ): void {
-  const { name, neverEmpty } = method;
-  const [isMany, isOne] = [method.rows === "*", hasOneRow(method)];
-  const step = {
-    step: "query" as const,
-    concept,
-    query: name,
-    input,
-    output,
-    isMany,
-    isOne,
-    neverEmpty,
-  };
+  const step = queryStep(concept, method, input, output);
   if (method.isList) {
     const as = output.some(({ value }) => value === "rows") ? "allRows" : "rows";
     const fields = output.map(({ key, value }) => ({ key, value }));
@@ -150,7 +132,7 @@ function queryRoute(
     rule.then = [answer("respondWith", [{ key: "body", value: as }])];
     return;
   }
-  const error = JSON.stringify(`${concept}.${name} has no result`);
+  const error = JSON.stringify(`${concept}.${method.name} has no result`);
   const answerTo = answer("respond", [
     { key: "error", value: error },
     { key: "status", value: "404" },
@@ -158,13 +140,4 @@ function queryRoute(
   rule.where = [method.rows === "?" ? { ...step, answer: answerTo } : step];
   const members = output.map(({ key, value }) => `${key}: ${value}`).join(", ");
   rule.then = [answer("respondWith", [{ key: "body", value: `{${members}}` }])];
-}
-
-function answer(action: string, args: Arg[]): Call {
-  return {
-    concept: "Requesting",
-    action,
-    input: [{ key: "request", value: "request" }, ...args],
-    output: [],
-  };
 }

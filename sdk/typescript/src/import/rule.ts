@@ -39,27 +39,50 @@ export interface Pattern {
 /** A call of `then` or `else`. */
 export type Call = Pattern;
 
+/** A query of `where`. */
+export interface QueryStep {
+  step: "query";
+  concept: string;
+  query: string;
+  input: Arg[];
+  output: Arg[];
+  isMany: boolean;
+  /** Whether the query has exactly one row, with all keys. */
+  isOne: boolean;
+  /** Whether the source has a row, or a row with an error, in every case. */
+  neverEmpty: boolean;
+  /** Whether the frame remains without a row. */
+  isOptional?: boolean;
+  answer?: Call;
+}
+
 /** A step of `where`. */
 export type Step =
-  | {
-      step: "query";
-      concept: string;
-      query: string;
-      input: Arg[];
-      output: Arg[];
-      isMany: boolean;
-      /** Whether the query has exactly one row, with all keys. */
-      isOne: boolean;
-      /** Whether the source has a row, or a row with an error, in every case. */
-      neverEmpty: boolean;
-      /** Whether the frame remains without a row. */
-      isOptional?: boolean;
-      answer?: Call;
-    }
+  | QueryStep
   | { step: "let"; name: string; expr: Expr }
   | { step: "each"; name: string; expr: Expr }
   | { step: "condition"; expr: Expr; answer?: Call }
   | { step: "collect"; fields: Arg[]; as: string };
+
+/** A request of a path, as a pattern of `when`. */
+export function requestPattern(path: string, input: Arg[] = [], request = "request"): Pattern {
+  return {
+    concept: "Requesting",
+    action: "request",
+    input: [{ key: "path", value: path }, ...input],
+    output: [{ key: "request", value: request }],
+  };
+}
+
+/** A call that responds to a request; `action` is `respond` or `respondWith`. */
+export function answer(action: string, args: Arg[], request = "request"): Call {
+  return {
+    concept: "Requesting",
+    action,
+    input: [{ key: "request", value: request }, ...args],
+    output: [],
+  };
+}
 
 /** The variables that a step binds. */
 export function boundBy(step: Step): string[] {
@@ -99,20 +122,21 @@ export function ruleText(rule: Rule): string {
 }
 
 function stepLines(step: Step): string[] {
-  const answer = (of: Call | undefined): string[] => (of ? [`        else ${callText(of)}`] : []);
+  const otherwise = (of: Call | undefined): string[] =>
+    of ? [`        else ${callText(of)}`] : [];
   switch (step.step) {
     case "query": {
       const { concept, query, input, output } = step;
       const mark = step.isOptional ? "optional " : output.length === 0 ? "some " : "";
       const text = callText({ concept, action: query, input, output });
-      return [`    ${mark}${text}`, ...answer(step.answer)];
+      return [`    ${mark}${text}`, ...otherwise(step.answer)];
     }
     case "let":
       return [`    let ${step.name} = ${step.expr.text}`];
     case "each":
       return [`    each ${step.name} in ${step.expr.text}`];
     case "condition":
-      return [`    ${step.expr.text}`, ...answer(step.answer)];
+      return [`    ${step.expr.text}`, ...otherwise(step.answer)];
     case "collect": {
       const [only] = step.fields;
       const fields = only?.key === "" ? only.value : `(${argsText(step.fields)})`;

@@ -1,9 +1,9 @@
 /** Translates the rules of a project. */
 
 import ts from "@typescript/typescript6";
-import { docOf, type Concept } from "./concepts.js";
+import { docOf, hasModifier, type Concept } from "./concepts.js";
 import { evaluate } from "./expressions.js";
-import { framesOf } from "./frames.js";
+import { framesOf, members } from "./frames.js";
 import { bare, Broken, ByHand, excerpt, keyOf, type Project } from "./project.js";
 import {
   boundBy,
@@ -60,8 +60,7 @@ interface Exported {
 
 function exportsOf(file: ts.SourceFile): Exported[] {
   return file.statements.flatMap((statement): Exported[] => {
-    const modifiers = ts.canHaveModifiers(statement) ? ts.getModifiers(statement) : [];
-    if (!modifiers?.some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword)) return [];
+    if (!hasModifier(statement, ts.SyntaxKind.ExportKeyword)) return [];
     if (ts.isFunctionDeclaration(statement) && statement.name) {
       return [{ name: statement.name.text, node: statement }];
     }
@@ -231,7 +230,7 @@ function checkCollections(from: Frames, node: ts.Node, env: Env): Frames {
     if (others.length > 0 && step.fields[0]?.key !== "") {
       rule.notes.push(`the list is not grouped by ${others.map((of) => `\`${of}\``).join(", ")}`);
     }
-    const id = [...from.names].find(([, name]) => name === step.as)?.[0];
+    const id = from.symbolOf(step.as);
     const isDefault = id !== undefined && defaults.delete(id);
     for (const name of steps.slice(begin).flatMap(boundBy)) hidden.add(name);
     const early = steps.slice(0, begin).find((of) => of.step === "query" && !of.neverEmpty);
@@ -304,7 +303,7 @@ function actionOf(entry: ts.ArrayLiteralExpression, env: Env): { concept: string
 function readPattern(entry: ts.ArrayLiteralExpression, env: Env): Pattern {
   const { concept, action } = actionOf(entry, env);
   const args = (node: ts.Expression | undefined): Arg[] =>
-    membersOf(node, env).map(([key, value]) => {
+    members(node, env).map(([key, value]) => {
       if (value.is !== "symbol") {
         const { text } = exprOf(value, entry);
         const isLiteral = /^("(?:[^"\\]|\\.)*"|-?\d[\d.]*|true|false|null)$/.test(text);
@@ -321,7 +320,7 @@ function readPattern(entry: ts.ArrayLiteralExpression, env: Env): Pattern {
   const input = args(entry.elements[1]);
   const output = args(entry.elements[2]);
   const spec = env.rule.concepts.get(concept)?.actions.get(action);
-  if (spec)
+  if (spec) {
     checkKeys(
       `${concept}.${action}`,
       input,
@@ -329,7 +328,6 @@ function readPattern(entry: ts.ArrayLiteralExpression, env: Env): Pattern {
       entry,
       "takes",
     );
-  if (spec) {
     const known = [...spec.output.map(({ name }) => name), "error"];
     checkKeys(`${concept}.${action}`, output, known, entry, "returns");
     if (output.length > 1 && output.some(({ key }) => key === "error")) {
@@ -349,22 +347,14 @@ function checkKeys(of: string, args: Arg[], known: string[], node: ts.Node, verb
   if (unknown) throw new Broken(`${of} ${verb} no \`${unknown.key}\``, node);
 }
 
-function membersOf(node: ts.Expression | undefined, env: Env): [string, Value][] {
-  if (!node) return [];
-  const value = evaluate(node, env);
-  if (value.is !== "object" || value.spread)
-    throw new ByHand(`the keys \`${excerpt(node)}\``, node);
-  return [...value.members];
-}
-
 /** The calls of `then`. An output binds a variable if a later call uses it. */
 function readThen(rule: Rule, node: ts.Expression, from: Frames, env: Env): void {
   let frames = from;
   const entries = entriesOf(node, env).map((entry) => ({
     entry,
     ...actionOf(entry, env),
-    input: membersOf(entry.elements[1], env),
-    output: membersOf(entry.elements[2], env),
+    input: members(entry.elements[1], env),
+    output: members(entry.elements[2], env),
   }));
   for (const [index, { entry, concept, action, input, output }] of entries.entries()) {
     const args = input.map(([key, value]): Arg => {
@@ -416,11 +406,11 @@ export function respond(call: Call): Call {
     ...call.input.filter(({ key }) => key === "request"),
     ...call.input.filter(({ key }) => key !== "request"),
   ];
-  const members = body.map(({ key, value }) => `${key}: ${value}`).join(", ");
+  const keys = body.map(({ key, value }) => `${key}: ${value}`).join(", ");
   return {
     ...call,
     action: "respondWith",
-    input: [request!, { key: "body", value: `{${members}}` }],
+    input: [request!, { key: "body", value: `{${keys}}` }],
   };
 }
 

@@ -3,7 +3,7 @@
 import type { Concept } from "./concepts.js";
 import type { Pattern, Rule } from "./rule.js";
 import type { RuleFile } from "./rules.js";
-import type { Field } from "./types.js";
+import { isPlain, type Field } from "./types.js";
 
 const NAME = /password|passphrase|secret/i;
 
@@ -19,9 +19,7 @@ export function candidates(concepts: ReadonlyMap<string, Concept>): Candidate[] 
   return [...concepts.values()].flatMap(({ name: concept, actions }) =>
     [...actions.values()].flatMap(({ name: action, input }) =>
       input
-        .filter(
-          ({ name, type }) => NAME.test(name) && type.is === "plain" && type.name === "String",
-        )
+        .filter(({ name, type }) => NAME.test(name) && isPlain(type, "String"))
         .map((field) => ({ concept, action, field })),
     ),
   );

@@ -1,7 +1,7 @@
 /** Symbolic execution of the statements of a `where` function. */
 
 import ts from "@typescript/typescript6";
-import { evaluate, evaluateExpr, output } from "./expressions.js";
+import { evaluate, evaluateExpr, exprValue, output } from "./expressions.js";
 import { assign, framesOf } from "./frames.js";
 import { bare, ByHand, excerpt, keyOf } from "./project.js";
 import { LEVELS } from "./rule.js";
@@ -127,7 +127,7 @@ function bindPattern(pattern: ts.BindingName, value: Value, env: Env, node: ts.N
       const symbol = evaluate(key.expression, env);
       if (symbol.is !== "symbol") throw new ByHand(`the pattern \`${excerpt(pattern)}\``, node);
       const of = exprOf(symbol, node, value.frames);
-      bindPattern(element.name, { is: "expr", expr: of, frames: value.frames }, env, node);
+      bindPattern(element.name, exprValue(of, value.frames), env, node);
     } else if (name && (value.is === "row" || value.is === "rows")) {
       bindPattern(element.name, output(value, name, node, env), env, node);
     } else throw new ByHand(`the pattern \`${excerpt(pattern)}\``, node);
@@ -146,13 +146,8 @@ function runIf(node: ts.IfStatement, rest: ts.Statement[], env: Env): Value | nu
   const [yes, no] = [branch(node.thenStatement), branch(node.elseStatement)];
   if (yes.length === 0 && no.length === 0) return run(rest, env);
   if (condition.is === "rows" || condition.is === "row") {
-    return ifEmpty(
-      { is: "emptiness", frames: condition.frames, isEmpty: false },
-      node,
-      yes,
-      [...no, ...rest],
-      env,
-    );
+    const isFilled = { is: "emptiness", frames: condition.frames, isEmpty: false } as const;
+    return ifEmpty(isFilled, node, yes, [...no, ...rest], env);
   }
   if (condition.is === "emptiness") return ifEmpty(condition, node, yes, [...no, ...rest], env);
   const { expr, frames } = evaluateExpr(node.expression, env);
@@ -166,11 +161,7 @@ function runIf(node: ts.IfStatement, rest: ts.Statement[], env: Env): Value | nu
     const level = isAnd ? LEVELS.and : LEVELS.or;
     const parts = [isAnd ? negated(isTrue) : isTrue, truthy(result.expr, env.rule)];
     const text = parts.map((of) => operand(of, level)).join(isAnd ? " and " : " or ");
-    return {
-      is: "expr",
-      expr: { text, level },
-      frames: longer(frames, result.frames) ?? undefined,
-    };
+    return exprValue({ text, level }, longer(frames, result.frames));
   }
   if (other.is === "nothing") {
     const base = frames ?? env.rule.start;
@@ -214,7 +205,7 @@ function withDefaults(result: Frames, found: Frames, after: Frames, env: Env): F
   const lets = found.steps.filter((of) => !after.steps.includes(of));
   let frames = result;
   for (const of of lets) {
-    const id = of.step === "let" && [...found.names].find(([, name]) => name === of.name)?.[0];
+    const id = of.step === "let" && found.symbolOf(of.name);
     const output = id && result.names.get(id);
     if (!output || !step.output.some(({ value }) => value === output)) return null;
     const name = env.rule.names.fresh(id);
@@ -230,7 +221,7 @@ function withDefaults(result: Frames, found: Frames, after: Frames, env: Env): F
 function noteDefaults(found: Frames, empty: Frames, node: ts.Node, env: Env): void {
   const lets = found.steps.filter((step) => !empty.steps.includes(step));
   for (const step of lets) {
-    const id = step.step === "let" && [...found.names].find(([, name]) => name === step.name)?.[0];
+    const id = step.step === "let" && found.symbolOf(step.name);
     if (!id || step.expr.text !== "[]") {
       throw new ByHand("another result if there are no frames", node);
     }

@@ -40,6 +40,11 @@ const MAX_DEPTH = 12;
 /** Names that a spec reserves for built-in types. */
 const BUILT_IN = new Set([...Object.keys(PLAIN), "Any", "Secret", "Date"]);
 
+/** Reports whether a type is the built-in type of a name. */
+export function isPlain(type: Type | undefined, name: string): boolean {
+  return type?.is === "plain" && type.name === name;
+}
+
 /** Text of a type. */
 export function textOf(type: Type): string {
   switch (type.is) {
@@ -174,7 +179,7 @@ export class Types {
     const read = node.types.map((of) => this.read(of, hint));
     // A branded string, such as `string & { [Brand]: true }`.
     const plain = read.find((of) => of.is === "plain" && of.name !== "Any");
-    if (plain) return plain.is === "plain" && plain.name === "String" ? identifier(hint) : plain;
+    if (plain) return isPlain(plain, "String") ? identifier(hint) : plain;
     const fields = new Map<string, Field>();
     for (const of of read) {
       if (of.is !== "record") return this.#any(node, "an intersection with an open type");
@@ -266,11 +271,9 @@ export class Types {
 
   #indexed(node: ts.IndexedAccessTypeNode, hint: string): Type {
     const type = this.read(node.objectType, hint);
-    const key = ts.isLiteralTypeNode(node.indexType) && ts.isStringLiteral(node.indexType.literal);
-    if (type.is === "list" && !key) return type.of;
-    const name = key
-      ? ((node.indexType as ts.LiteralTypeNode).literal as ts.StringLiteral).text
-      : "";
+    const literal = ts.isLiteralTypeNode(node.indexType) ? node.indexType.literal : null;
+    const name = literal && ts.isStringLiteral(literal) ? literal.text : null;
+    if (type.is === "list" && name === null) return type.of;
     const field = type.is === "record" && type.fields.find((of) => of.name === name);
     return field ? field.type : this.#any(node, "an indexed type");
   }

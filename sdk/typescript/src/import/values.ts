@@ -3,8 +3,8 @@
 import ts from "@typescript/typescript6";
 import { ByHand, type Project } from "./project.js";
 import type { Concept } from "./concepts.js";
-import { LEVELS, type Arg, type Expr, type Names, type Step } from "./rule.js";
-import type { Type } from "./types.js";
+import { LEVELS, type Arg, type Expr, type Names, type QueryStep, type Step } from "./rule.js";
+import { isPlain, type Type } from "./types.js";
 
 /** A symbol of the engine: a variable of the rule. */
 export interface SymbolOf {
@@ -33,6 +33,11 @@ export class Frames {
     if (type) types.set(name, type);
     else types.delete(name);
     return new Frames(this.steps, new Map([...this.names, [id, name]]), types);
+  }
+
+  /** The symbol that a variable belongs to. */
+  symbolOf(name: string): string | undefined {
+    return [...this.names].find(([, of]) => of === name)?.[0];
   }
 
   /** Reports whether the steps of `other` begin with these steps. */
@@ -66,7 +71,7 @@ export type Value =
 
 /** A row of a direct query: its outputs become variables when they are read. */
 export interface Row {
-  step: Extract<Step, { step: "query" }>;
+  step: QueryStep;
   outputs: ReadonlyMap<string, Type>;
   /** Whether the method returns a list. */
   isList: boolean;
@@ -144,14 +149,14 @@ export function longer(a: Frames | null | undefined, b: Frames | null | undefine
 export function truthy(expr: Expr, rule: RuleContext): Expr {
   const { type } = expr;
   if (expr.level < LEVELS.or_else || ["true", "false"].includes(expr.text)) return expr;
-  if (type?.is === "plain" && type.name === "Boolean") return expr;
+  if (isPlain(type, "Boolean")) return expr;
   const subject = operand(expr, LEVELS.or_else);
   const isObject =
     type?.is === "record" || type?.is === "list" || type?.is === "id" || type?.is === "enum";
-  if (type?.is === "plain" && type.name === "String") {
+  if (isPlain(type, "String")) {
     return { text: `${subject} != null and ${subject} != ""`, level: LEVELS.and };
   }
-  if (type?.is === "plain" && type.name === "Number") {
+  if (isPlain(type, "Number")) {
     return { text: `${subject} != null and ${subject} != 0`, level: LEVELS.and };
   }
   if (!isObject) {

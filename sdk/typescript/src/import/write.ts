@@ -1,6 +1,6 @@
 /** Writes the application directory. */
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import type { Concept } from "./concepts.js";
 import type { Project } from "./project.js";
@@ -70,17 +70,12 @@ export function writeApplication(application: Application): Replaced[] {
 }
 
 function ruleOrReason(rule: Rule): string {
-  if (rule.then.length > 0 && !isLeftOut(rule)) return ruleText(rule);
+  if (rule.then.length > 0) return ruleText(rule);
   const { file, line } = rule.place;
   const reason = `${rule.name} (${file}:${line}): ${rule.verdict}: ${rule.notes.join("; ")}`;
   return `${wrap(reason)
     .map((of) => `// ${of}`)
     .join("\n")}\n`;
-}
-
-/** Reports whether a rule has no translation. */
-function isLeftOut({ verdict }: Rule): boolean {
-  return verdict === "by hand" || verdict === "broken at the source";
 }
 
 function routesText({ routes, open }: Application): string {
@@ -152,8 +147,8 @@ function copySources({ project, concepts }: Application): Sources {
   const visit = (path: string): void => {
     const name = relative(project.root, path);
     if (found.copied.has(name)) return;
-    const file = project.source(path);
-    const text = readFileSync(path, "utf8");
+    const file = project.source(path)!;
+    const { text } = file;
     const isHelper = ![...concepts.values()].some((of) => of.file === path);
     const opensDatabase = isHelper && /\bMongoClient\b/.test(text) && /\bfreshID\b/.test(text);
     found.copied.set(name, opensDatabase ? SHIM : text);
@@ -161,7 +156,7 @@ function copySources({ project, concepts }: Application): Sources {
       found.replaced.push({ file: name, reason: "it opens a database; only `freshID` remains" });
       return;
     }
-    for (const specifier of file ? project.modules(file).keys() : []) {
+    for (const specifier of project.modules(file).keys()) {
       const target = project.resolve(path, specifier);
       if (target) visit(target);
       else addPackage(project.imports[specifier] ?? specifier, found.packages);
