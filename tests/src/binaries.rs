@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
 /// The programs that tests run.
@@ -62,6 +63,15 @@ pub async fn finished(command: &mut Command) -> anyhow::Result<String> {
     let done = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await?;
     ensure!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Sends a signal to a process.
+///
+/// # Errors
+/// The process has exited.
+pub fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {
+    let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    Ok(kill_process(pid.context("the process has exited")?, signal)?)
 }
 
 /// The cargo that runs the test, in the project directory.

@@ -105,12 +105,7 @@ impl EdgeWithStubArchive {
     /// The edge exits with an error.
     pub async fn terminate(&mut self) -> anyhow::Result<()> {
         let mut edge = self.edge.take().context("the edge does not run")?;
-        let pid = edge
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .and_then(rustix::process::Pid::from_raw)
-            .context("no process id")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        binaries::signal(&edge, rustix::process::Signal::TERM)?;
         let status = tokio::time::timeout(TIMEOUT, edge.wait()).await??;
         ensure!(status.success(), "the edge exited with {status}");
         Ok(())

@@ -9,6 +9,7 @@ pub mod http;
 pub mod load;
 pub mod nats;
 pub mod raw_nats;
+pub mod running;
 pub mod shell;
 pub mod system;
 pub mod until;

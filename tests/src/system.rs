@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use concert_local_servers::{Certificate, FindOptions, Port, TestServers, server_credential};
 use mongodb::options::ClientOptions;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -280,7 +280,7 @@ impl System {
     /// The process does not run.
     pub fn pause(&self, part: Part) -> anyhow::Result<()> {
         let running = self.running.get(&(part, 0)).context("the process does not run")?;
-        Ok(kill_process(pid(&running.child)?, Signal::STOP)?)
+        binaries::signal(&running.child, Signal::STOP)
     }
 
     /// Gives a process another number.
@@ -354,7 +354,7 @@ impl System {
 
     async fn signal(&mut self, part: Part, number: usize, signal: Signal) -> anyhow::Result<()> {
         let Running { mut child, .. } = self.take(part, number)?;
-        kill_process(pid(&child)?, signal)?;
+        binaries::signal(&child, signal)?;
         let status = tokio::time::timeout(TIMEOUT, child.wait()).await??;
         ensure!(status.success(), "{part:?} exited with {status}");
         Ok(())
@@ -497,9 +497,4 @@ impl System {
     {
         until(what, TIMEOUT, async || ask(self).await).await
     }
-}
-
-fn pid(child: &Child) -> anyhow::Result<Pid> {
-    let id = child.id().and_then(|id| i32::try_from(id).ok());
-    id.and_then(Pid::from_raw).context("no process id")
 }

@@ -5,12 +5,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_tests::{binaries, http, until};
-use rustix::process::{Pid, Signal, kill_process};
+use concert_tests::running::{self, FREE_PORTS};
+use concert_tests::{binaries, http};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-const START: Duration = Duration::from_secs(90);
 const STOP: Duration = Duration::from_secs(60);
 
 /// Copies the example to a directory whose only link to the repository is paths in `Cargo.toml`.
@@ -73,21 +73,11 @@ async fn application_outside_the_repository_builds_and_runs() -> anyhow::Result<
             "--set",
             "workers.Profile.settings.argon2_memory_kib=64",
         ])
-        .envs([
-            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
-            ("CONCERT_NATS__PORT", "0"),
-            ("CONCERT_MONGODB__PORT", "0"),
-        ])
+        .envs(FREE_PORTS)
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(&stderr)?)
         .spawn()?;
-    let running: Value = until("the application runs", START, async || {
-        ensure!(child.try_wait()?.is_none(), "{}", std::fs::read_to_string(&stderr)?);
-        let file = std::fs::read(dir.path().join("data/running.json"));
-        Ok(file.ok().map(|text| serde_json::from_slice(&text)).transpose()?)
-    })
-    .await?;
-    let address = running.get("http").and_then(Value::as_str).context("an address")?.parse()?;
+    let address = running::address(&mut child, &dir.path().join("data"), &stderr).await?;
     let post =
         async |path: &str, body: Value| http::post(address, &format!("/api{path}"), &body).await;
 
@@ -115,9 +105,7 @@ async fn application_outside_the_repository_builds_and_runs() -> anyhow::Result<
     ensure!(found.text("label")? == label && found.text("item")? == "book", "{found:?}");
     ensure!(post("/labels/find", json!({ "name": "red" })).await?.status == 404);
 
-    let pid =
-        Pid::from_raw(i32::try_from(child.id().context("a process")?)?).context("a process")?;
-    kill_process(pid, Signal::INT)?;
+    binaries::signal(&child, Signal::INT)?;
     let ended = tokio::time::timeout(STOP, child.wait()).await??;
     ensure!(ended.success(), "{ended}: {}", std::fs::read_to_string(&stderr)?);
     Ok(())

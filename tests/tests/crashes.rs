@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use concert_tests::{Part, System};
+use concert_tests::{Answer, Part, System, http};
 use futures_util::StreamExt as _;
 use mongodb::bson::{Document, doc};
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -23,6 +24,13 @@ const POINTS: [(Part, &str); 9] = [
     (Part::Router, "done.*.Requesting.respond.*"),
 ];
 
+/// Sends a login, and does not wait for its response.
+fn start_login(system: &System, username: &str) -> JoinHandle<anyhow::Result<Answer>> {
+    let credentials = json!({ "username": username, "password": PASSWORD });
+    let address = system.address();
+    tokio::spawn(async move { http::post(address, "/api/auth/login", &credentials).await })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn login_survives_a_kill_at_every_step() -> anyhow::Result<()> {
     // Leaves time for the server to redeliver what the killed process held.
@@ -31,11 +39,7 @@ async fn login_survives_a_kill_at_every_step() -> anyhow::Result<()> {
         let username = format!("ada{number}");
         let user = system.account(&username, PASSWORD).await?;
         let mut seen = system.subscribe(subject).await?;
-        let credentials = json!({ "username": username, "password": PASSWORD });
-        let address = system.address();
-        let login = tokio::spawn(async move {
-            concert_tests::http::post(address, "/api/auth/login", &credentials).await
-        });
+        let login = start_login(&system, &username);
         tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
         system.kill(part).await?;
         system.start_part(part)?;
@@ -72,11 +76,7 @@ async fn flow_of_a_killed_edge_finishes_once() -> anyhow::Result<()> {
     // Without the Profile worker, the login gets no response before its edge is killed.
     system.kill(Part::Profile).await?;
     let mut seen = system.subscribe("done.*.Requesting.request.*").await?;
-    let credentials = json!({ "username": "ada", "password": PASSWORD });
-    let address = system.address();
-    let login = tokio::spawn(async move {
-        concert_tests::http::post(address, "/api/auth/login", &credentials).await
-    });
+    let login = start_login(&system, "ada");
     tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
     system.kill(Part::Edge).await?;
     assert!(login.await?.is_err(), "the connection closes with its edge");
@@ -146,11 +146,7 @@ async fn standby_router_takes_over_what_a_killed_router_held() -> anyhow::Result
         // A paused router has open fetch requests, so it holds what the server delivers to it.
         system.pause(Part::Router)?;
         let mut seen = system.subscribe("done.*.Requesting.request.*").await?;
-        let address = system.address();
-        let credentials = json!({ "username": "ada", "password": PASSWORD });
-        let login = tokio::spawn(async move {
-            concert_tests::http::post(address, "/api/auth/login", &credentials).await
-        });
+        let login = start_login(&system, "ada");
         tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
         system.kill(Part::Router).await?;
         assert_eq!(login.await??.status, 200);
@@ -167,15 +163,11 @@ async fn standby_router_takes_over_what_a_killed_router_held() -> anyhow::Result
 async fn second_worker_takes_over_what_a_killed_worker_held() -> anyhow::Result<()> {
     let mut system = System::with(&[("CONCERT_HTTP__DEADLINE_MS", TAKEOVER_MS)]).await?;
     system.account("ada", PASSWORD).await?;
-    let credentials = json!({ "username": "ada", "password": PASSWORD });
     for _ in 0..3 {
         // The only worker, so its open fetch request gets the action.
         system.pause(Part::Profile)?;
         let mut seen = system.subscribe("action.Profile.authenticate.*").await?;
-        let (address, credentials) = (system.address(), credentials.clone());
-        let login = tokio::spawn(async move {
-            concert_tests::http::post(address, "/api/auth/login", &credentials).await
-        });
+        let login = start_login(&system, "ada");
         tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
         system.start_one(Part::Profile, 1)?;
         system.kill(Part::Profile).await?;

@@ -1,10 +1,12 @@
 //! `concert dev`: workers as child processes, and changes while the application runs.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_tests::http::{Answer, post};
+use concert_tests::running::{self, FREE_PORTS};
 use concert_tests::{binaries, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -50,12 +52,8 @@ impl Dev {
 
         let output = |name| std::fs::File::create(dir.path().join(name));
         let mut command = concert(&app).await?;
-        command.arg("dev").args(further).envs([
-            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
-            ("CONCERT_NATS__PORT", "0"),
-            ("CONCERT_MONGODB__PORT", "0"),
-            ("CONCERT_ARCHIVE__ENABLED", "false"),
-        ]);
+        command.arg("dev").args(further).envs(FREE_PORTS);
+        command.env("CONCERT_ARCHIVE__ENABLED", "false");
         let child = command.stdout(output("stdout")?).stderr(output("stderr")?).spawn()?;
         Ok(Self { child, dir })
     }
@@ -87,19 +85,13 @@ impl Dev {
         found.await.with_context(|| self.printed(name).unwrap_or_default())
     }
 
-    async fn running(&mut self) -> anyhow::Result<Value> {
-        let file = self.app().join(".concert/running.json");
-        let text = until("concert dev runs", TIMEOUT, async || {
-            ensure!(self.child.try_wait()?.is_none(), "{}", self.printed("stderr")?);
-            Ok(std::fs::read(&file).ok())
-        });
-        Ok(serde_json::from_slice(&text.await?)?)
+    async fn address(&mut self) -> anyhow::Result<SocketAddr> {
+        let (data_dir, stderr) = (self.app().join(".concert"), self.dir.path().join("stderr"));
+        running::address(&mut self.child, &data_dir, &stderr).await
     }
 
     async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Answer> {
-        let running = self.running().await?;
-        let address = running.get("http").and_then(Value::as_str).context("an address")?.parse()?;
-        post(address, &format!("/api/{path}"), body).await
+        post(self.address().await?, &format!("/api/{path}"), body).await
     }
 
     /// Sends a request until it gets this status.
@@ -130,8 +122,7 @@ impl Dev {
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-        Ok(kill_process(pid.context("the process has exited")?, signal)?)
+        binaries::signal(&self.child, signal)
     }
 }
 
@@ -215,7 +206,7 @@ async fn end_of_the_start_command_stops_everything() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_dev_leaves_no_worker() -> anyhow::Result<()> {
     let mut dev = Dev::start(&[]).await?;
-    dev.running().await?;
+    dev.address().await?;
     dev.add("concepts/Note.concept")?;
     dev.add("syncs/note.sync")?;
     // The shell does not pass signals on.

@@ -3,7 +3,6 @@
 
 use anyhow::Context as _;
 use concert_tests::{Part, System, faulty, http, nats};
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 /// A concept whose query returns its own input as text; its worker is [`echo`].
@@ -75,17 +74,12 @@ async fn system(settings: &[(&'static str, &str)]) -> anyhow::Result<(System, te
 /// The worker of Weathering.
 async fn echo(system: &System) -> anyhow::Result<()> {
     let client = system.nats_as("weathering").await?;
-    let mut queries = nats::subscribe(&client, "concept.Weathering._echo").await?;
-    tokio::spawn(async move {
-        while let Some(query) = queries.next().await {
-            let input = String::from_utf8_lossy(&query.payload);
-            let rows = json!({ "rows": [{ "input": input }] }).to_string();
-            if let Some(reply) = query.reply {
-                drop(client.publish(reply, rows.into()).await);
-            }
-        }
-    });
-    Ok(())
+    nats::respond(
+        &client,
+        "concept.Weathering._echo",
+        |query| json!({ "rows": [{ "input": String::from_utf8_lossy(query) }] }),
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_tests::http::{Answer, post_with};
+use concert_tests::running::FREE_PORTS;
 use concert_tests::{binaries, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -37,13 +38,10 @@ impl Counters {
         let dir = tempfile::tempdir()?;
         let mut command = binaries::command(&binaries::dir().await?.join("concert"));
         command.current_dir(binaries::root().join("sdk/tests/counters"));
-        command.args(["up", "--isolate-parts", "--data-dir"]).arg(dir.path()).envs([
-            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
-            ("CONCERT_HTTP__DEADLINE_MS", "30000"),
-            ("CONCERT_NATS__PORT", "0"),
-            ("CONCERT_MONGODB__PORT", "0"),
-            ("CONCERT_ARCHIVE__ENABLED", "false"),
-        ]);
+        command.args(["up", "--isolate-parts", "--data-dir"]).arg(dir.path());
+        command
+            .envs(FREE_PORTS)
+            .envs([("CONCERT_HTTP__DEADLINE_MS", "30000"), ("CONCERT_ARCHIVE__ENABLED", "false")]);
         let mut up = command.spawn()?;
         let running: Value = until("concert up runs", TIMEOUT, async || {
             ensure!(up.try_wait()?.is_none(), "concert up has exited");
@@ -209,9 +207,7 @@ async fn sdk(program: &[&str]) -> anyhow::Result<()> {
 
     unusual_actions(&mut system).await?;
 
-    let pid = system.worker.id().context("the worker has exited")?;
-    let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;
-    kill_process(pid, Signal::TERM)?;
+    binaries::signal(&system.worker, Signal::TERM)?;
     let ended = tokio::time::timeout(TIMEOUT, system.worker.wait()).await??;
     assert!(ended.success(), "{ended}");
     Ok(())
@@ -249,12 +245,7 @@ async fn new_application(lang: &str, commands: &[&str]) -> anyhow::Result<()> {
     let run = async |dir: &Path, words: &[&str]| {
         let (program, args) = words.split_first().context("a program")?;
         let mut command = binaries::command(Path::new(program));
-        command.current_dir(dir).args(args).envs([
-            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
-            ("CONCERT_NATS__PORT", "0"),
-            ("CONCERT_MONGODB__PORT", "0"),
-            ("ROOT", &root),
-        ]);
+        command.current_dir(dir).args(args).envs(FREE_PORTS).env("ROOT", &root);
         binaries::finished(&mut command).await
     };
     let concert = programs.join("concert").display().to_string();

@@ -6,9 +6,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use concert_tests::running::FREE_PORTS;
 use concert_tests::shell::{is_as_shown, words};
 use concert_tests::{binaries, http, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -69,11 +70,7 @@ impl Reader {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let dirs = std::iter::once(programs.to_owned()).chain(std::env::split_paths(&path));
         let mut command = binaries::command(Path::new("sh"));
-        command.current_dir(&self.at).args(["-c", &format!("exec {line}")]).envs([
-            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
-            ("CONCERT_NATS__PORT", "0"),
-            ("CONCERT_MONGODB__PORT", "0"),
-        ]);
+        command.current_dir(&self.at).args(["-c", &format!("exec {line}")]).envs(FREE_PORTS);
         command.env("PATH", std::env::join_paths(dirs)?);
         if let Ok(address) = self.address(&self.at.join(".concert")) {
             command.env("CONCERT_API", format!("http://{address}/api"));
@@ -95,8 +92,7 @@ impl Reader {
     }
 
     async fn stop(&self, mut child: Child, signal: Signal) -> anyhow::Result<()> {
-        let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-        kill_process(pid.context("it has exited")?, signal)?;
+        binaries::signal(&child, signal)?;
         ensure!(tokio::time::timeout(TIMEOUT, child.wait()).await??.success());
         Ok(())
     }

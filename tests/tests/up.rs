@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_local_servers::{DirLock, FindOptions, Port, find_or_fetch};
+use concert_tests::running::FREE_PORTS;
 use concert_tests::{binaries, http, until};
 use mongodb::bson::doc;
 use mongodb::error::ErrorKind;
@@ -40,10 +41,8 @@ impl Up {
         let output = |name| std::fs::File::create(dir.path().join(name));
         let mut command = concert().await?;
         // Variables, which a test can replace.
-        command.arg("up").arg("--data-dir").arg(dir.path().join("data")).envs([
-            ("CONCERT_HTTP__LISTEN", "127.0.0.1:0"),
-            ("CONCERT_NATS__PORT", "0"),
-            ("CONCERT_MONGODB__PORT", "0"),
+        command.arg("up").arg("--data-dir").arg(dir.path().join("data"));
+        command.envs(FREE_PORTS).envs([
             ("CONCERT_ARCHIVE__ENABLED", "false"),
             ("CONCERT_ARGON2_MEMORY_KIB", "64"),
             ("CONCERT_ARGON2_PASSES", "1"),

@@ -4,8 +4,10 @@
 
 use concert_profile::{HashPool, Verdict};
 use concert_worker::store::{Change, Changed, Documents, Inserted, Target};
-use concert_worker::{Call, Query, Secret, Start, StartError, Stop, Worker, concept, refused};
-use serde::{Deserialize, Deserializer, Serialize};
+use concert_worker::{
+    Call, Query, Secret, Start, StartError, Stop, Worker, concept, given, refused,
+};
+use serde::{Deserialize, Serialize};
 
 /// The worker of Account.
 pub(crate) fn worker() -> Worker {
@@ -200,11 +202,6 @@ impl Accounts {
         let found = self.accounts.find("username", &query.input.username).await?;
         Ok(Some(List { accounts: found.into_iter().map(|found| found.id).collect() }))
     }
-}
-
-/// Keeps a null apart from a missing key.
-fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(value).map(Some)
 }
 
 fn not_blank(field: &str, value: &str) -> Result<(), Stop> {

@@ -69,10 +69,7 @@ impl Favorites {
 
     async fn get_favorites(&self, query: Query<OfItem>) -> Result<One<Counted>, Stop> {
         let OfItem { item, user } = query.input;
-        let favorited = match user {
-            Some(user) => self.0.contains(&user, &item).await?,
-            None => false,
-        };
+        let favorited = self.0.contains(user.as_deref(), &item).await?;
         Ok(One(Counted { count: self.0.count(&item).await?, favorited }))
     }
 

@@ -62,10 +62,7 @@ impl Follows {
 
     async fn is_following(&self, query: Query<OfPair>) -> Result<One<IsFollowing>, Stop> {
         let OfPair { followed, follower } = query.input;
-        let following = match follower {
-            Some(follower) => self.0.contains(&follower, &followed).await?,
-            None => false,
-        };
+        let following = self.0.contains(follower.as_deref(), &followed).await?;
         Ok(One(IsFollowing { following }))
     }
 

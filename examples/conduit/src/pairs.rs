@@ -71,7 +71,9 @@ impl Pairs {
         self.pairs.for_each(call, &page, &Change::deletion()).await.map(drop)
     }
 
-    pub(crate) async fn contains(&self, user: &str, target: &str) -> Result<bool, Stop> {
+    /// Returns whether a pair exists. Without a user, none does.
+    pub(crate) async fn contains(&self, user: Option<&str>, target: &str) -> Result<bool, Stop> {
+        let Some(user) = user else { return Ok(false) };
         let pair = self.pairs.get(&id(user, target)).await?;
         Ok(pair.is_some_and(|pair| pair.value.target.is_some()))
     }

@@ -2,7 +2,6 @@
 //! headers.
 
 use concert_tests::{System, faulty, nats};
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 /// A concept whose query returns its input. The test is its worker.
@@ -88,15 +87,10 @@ pub(crate) async fn system(dir: &tempfile::TempDir) -> anyhow::Result<System> {
     ];
     let system = System::with(&settings).await?;
     let client = system.nats_as("catalog").await?;
-    let mut queries = nats::subscribe(&client, "concept.Catalog._find").await?;
-    tokio::spawn(async move {
-        while let Some(query) = queries.next().await {
-            let input: Value = serde_json::from_slice(&query.payload).unwrap_or_default();
-            let rows = json!({ "rows": [{ "found": input }] }).to_string();
-            if let Some(reply) = query.reply {
-                drop(client.publish(reply, rows.into()).await);
-            }
-        }
-    });
+    nats::respond(&client, "concept.Catalog._find", |query| {
+        let input: Value = serde_json::from_slice(query).unwrap_or_default();
+        json!({ "rows": [{ "found": input }] })
+    })
+    .await?;
     Ok(system)
 }

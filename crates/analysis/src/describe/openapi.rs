@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use concert_wire::envelope::{ERROR, Fault};
-use concert_wire::routes::{SecretHeader, split};
+use concert_wire::routes::{Pattern, SecretHeader, split};
 use serde_json::{Map, Value, json};
 
 use super::operation::{Operations, secret_schemes};
@@ -177,9 +177,8 @@ fn responses(program: &Program, rules: &Rules<'_>, path: &str) -> Value {
 /// Returns whether the edge can send a status at a path. Only requests with a body have errors of
 /// the body, and only paths with parameters have values for which there is no route.
 fn is_possible(path: &str, status: u16) -> bool {
-    let has_parameters = || path.contains("/:") && !path.starts_with('/');
     match status {
-        404 => has_parameters(),
+        404 => Pattern::parse(path).is_ok_and(|pattern| pattern.parameters().next().is_some()),
         408 | 413 | 415 => split(path).0.takes_body(),
         _ => true,
     }

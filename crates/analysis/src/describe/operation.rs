@@ -146,9 +146,8 @@ impl Request<'_> {
 
     /// The headers that fill secret keys. Without a header, a key may be in the body instead.
     fn security(&self) -> Option<Value> {
-        let secrets = self.route.keys.iter().filter(|(_, key)| key.secret);
-        let (name, key) =
-            secrets.into_iter().find(|(name, _)| self.filling(name).next().is_some())?;
+        let mut secrets = self.route.keys.iter().filter(|(_, key)| key.secret);
+        let (name, key) = secrets.find(|(name, _)| self.filling(name).next().is_some())?;
         let mut ways: Vec<Value> =
             self.filling(name).map(|header| json!({ scheme_name(header): [] })).collect();
         if !key.required || self.pattern.method.takes_body() {

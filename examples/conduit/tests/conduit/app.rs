@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_tests::http::{self, Answer};
+use concert_tests::running::{self, FREE_PORTS, START};
 use concert_tests::{binaries, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// Timeout of the start.
-pub(crate) const START: Duration = Duration::from_secs(90);
 const STOP: Duration = Duration::from_secs(60);
 
 /// A running Conduit.
@@ -35,35 +34,38 @@ fn command() -> Command {
     command
 }
 
+/// The body of a registration.
+pub(crate) fn user(username: &str, email: &str, password: &str) -> Value {
+    let user = json!({ "username": username, "email": email, "password": password });
+    json!({ "user": user })
+}
+
+/// The body of a new article.
+pub(crate) fn article(title: &str, tags: &[&str]) -> Value {
+    let content = json!({ "title": title, "description": "d", "body": "b", "tagList": tags });
+    json!({ "article": content })
+}
+
 impl App {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let checked = binaries::finished(command().args(["check", "--deny-warnings"])).await?;
         ensure!(checked.contains("8 concepts"), "{checked}");
         let dir = tempfile::tempdir()?;
         let stderr = dir.path().join("stderr");
+        let data_dir = dir.path().join("data");
         let mut up = command();
-        up.arg("up").arg("--data-dir").arg(dir.path().join("data"));
+        up.arg("up").arg("--data-dir").arg(&data_dir).envs(FREE_PORTS);
         for cost in ["argon2_memory_kib=64", "argon2_passes=1"] {
             up.arg("--set").arg(format!("workers.Account.settings.{cost}"));
         }
-        let free = ["HTTP__LISTEN", "CONSOLE__LISTEN"];
-        up.envs(free.map(|name| (format!("CONCERT_{name}"), "127.0.0.1:0")));
-        up.envs(["NATS__PORT", "MONGODB__PORT"].map(|name| (format!("CONCERT_{name}"), "0")));
         let log = std::fs::File::create(&stderr)?;
         let mut child = up.stdout(Stdio::null()).stderr(log).spawn()?;
-        let running: Value = until("the application runs", START, async || {
-            ensure!(child.try_wait()?.is_none(), "{}", std::fs::read_to_string(&stderr)?);
-            let file = std::fs::read(dir.path().join("data/running.json"));
-            Ok(file.ok().map(|text| serde_json::from_slice(&text)).transpose()?)
-        })
-        .await?;
-        let address = running.get("http").and_then(Value::as_str).context("an address")?.parse()?;
+        let address = running::address(&mut child, &data_dir, &stderr).await?;
         Ok(Self { dir, child, address })
     }
 
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.child.id().context("a process")?)?;
-        kill_process(Pid::from_raw(pid).context("a process")?, Signal::INT)?;
+        binaries::signal(&self.child, Signal::INT)?;
         let ended = tokio::time::timeout(STOP, self.child.wait()).await??;
         ensure!(ended.success(), "{ended}");
         Ok(())
@@ -92,8 +94,7 @@ impl App {
     /// Registers a user, who is logged in then.
     pub(crate) async fn register(&self, username: &str) -> anyhow::Result<User<'_>> {
         let email = format!("{username}@x.org");
-        let user = json!({ "username": username, "email": email, "password": "password" });
-        let made = self.guest().post("/users", json!({ "user": user })).await?;
+        let made = self.guest().post("/users", user(username, &email, "password")).await?;
         let token = made.body.pointer("/user/token").and_then(Value::as_str);
         Ok(self.with_token(token.with_context(|| format!("{made:?}"))?))
     }
@@ -143,8 +144,7 @@ impl User<'_> {
 
     /// Creates an article and returns its slug.
     pub(crate) async fn article(&self, title: &str, tags: &[&str]) -> anyhow::Result<String> {
-        let article = json!({ "title": title, "description": "d", "body": "b", "tagList": tags });
-        let made = self.post("/articles", json!({ "article": article })).await?;
+        let made = self.post("/articles", article(title, tags)).await?;
         let slug = made.body.pointer("/article/slug").and_then(Value::as_str);
         Ok(slug.with_context(|| format!("{made:?}"))?.to_owned())
     }

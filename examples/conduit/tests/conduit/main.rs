@@ -8,11 +8,12 @@
 
 mod app;
 
+use concert_tests::running::START;
 use concert_tests::until;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use self::app::{App, START, User};
+use self::app::{App, User, article, user};
 
 /// Bodies of refusals.
 fn error(field: &str, text: &str) -> Value {
@@ -25,11 +26,6 @@ fn taken(field: &str) -> Value {
 
 fn blank(field: &str) -> Value {
     error(field, "can't be blank")
-}
-
-fn article(title: &str, tags: &[&str]) -> Value {
-    let content = json!({ "title": title, "description": "d", "body": "b", "tagList": tags });
-    json!({ "article": content })
 }
 
 fn slugs(page: &Value) -> Vec<&str> {
@@ -52,10 +48,6 @@ async fn realworld_api() -> anyhow::Result<()> {
 
 async fn accounts(app: &App) -> anyhow::Result<()> {
     let guest = app.guest();
-    let user = |username: &str, email: &str, password: &str| {
-        let user = json!({ "username": username, "email": email, "password": password });
-        json!({ "user": user })
-    };
     let made = guest.post("/users", user("ada", "ada@x.org", "password")).await?;
     assert_eq!(made.status, 201, "{made:?}");
     let shown = |made: &Value| {
@@ -371,9 +363,9 @@ async fn races(app: &App) -> anyhow::Result<()> {
     assert_eq!(jan.get("/articles/feed").await?.body["articlesCount"], 8);
     let names = join_all((0..8).map(|number| {
         let email = format!("kim{number}@x.org");
-        let user = json!({ "username": "kim", "email": email, "password": "password" });
+        let kim = user("kim", &email, "password");
         let guest = app.guest();
-        async move { guest.post("/users", json!({ "user": user })).await }
+        async move { guest.post("/users", kim).await }
     }));
     let names = names.await.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     assert_eq!(names.iter().filter(|answer| answer.status == 201).count(), 1, "{names:?}");
