@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use concert_engine::provenance::{Action, Firing};
@@ -85,6 +86,7 @@ pub(crate) struct Metrics {
     firings: Family<OfRule, Counter>,
     letters: Family<OfConcept, Counter>,
     dead: Gauge,
+    log_fill_ratio: Gauge<f64, AtomicU64>,
     pending: Family<OfConsumer, Gauge>,
     ack_pending: Family<OfConsumer, Gauge>,
     redelivered: Family<OfConsumer, Gauge>,
@@ -108,6 +110,7 @@ impl Metrics {
             firings: Family::default(),
             letters: Family::default(),
             dead: Gauge::default(),
+            log_fill_ratio: Gauge::default(),
             pending: Family::default(),
             ack_pending: Family::default(),
             redelivered: Family::default(),
@@ -159,6 +162,11 @@ impl Metrics {
                 m.letters.clone(),
             );
             registry.register("concert_dead_letters_kept", "Stored dead letters", m.dead.clone());
+            registry.register(
+                "concert_log_fill_ratio",
+                "Share of the log's limits that is in use; at 0.9 new requests get 503",
+                m.log_fill_ratio.clone(),
+            );
             registry.register(
                 "concert_consumer_pending",
                 "Messages not delivered yet",
@@ -283,6 +291,9 @@ impl Metrics {
             }
             if let Ok((.., count)) = streams::dead_state(&bus).await {
                 self.dead.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+            if let Ok(ratio) = streams::log_fill_ratio(&bus).await {
+                self.log_fill_ratio.set(ratio);
             }
         }
     }

@@ -280,7 +280,8 @@ async fn metrics_count_events_exactly() -> anyhow::Result<()> {
             let lag =
                 metrics.get(r#"concert_consumer_pending{stream="COMPLETIONS",consumer="routers"}"#);
             let dead_letters = metrics.get(r#"concert_dead_letters_total{concept="Profile"}"#);
-            Ok((lag == Some(&0.0) && dead_letters == Some(&0.0)).then_some(metrics))
+            let used = metrics.get("concert_log_fill_ratio").is_some_and(|ratio| *ratio > 0.0);
+            Ok((lag == Some(&0.0) && dead_letters == Some(&0.0) && used).then_some(metrics))
         })
         .await?;
     let profile = http::metrics(&system.metrics_address(Part::Profile).await?).await?;

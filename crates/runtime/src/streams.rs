@@ -426,6 +426,20 @@ pub struct LogState {
     pub acknowledged: u64,
 }
 
+/// Returns the share of the log's limits that is in use: 0 if it is empty or has no limit, 1 if it is
+/// full. The limit that is closest counts.
+///
+/// # Errors
+/// The server does not respond.
+pub async fn log_fill_ratio(bus: &Bus) -> Result<f64, SetupError> {
+    let log = existing_log(bus).await?;
+    let (state, config) = (&log.cached_info().state, &log.cached_info().config);
+    let used = [(state.messages, config.max_messages), (state.bytes, config.max_bytes)];
+    let ratios = used.into_iter().filter(|(_, max)| *max > 0);
+    #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more than 52 bits")]
+    Ok(ratios.map(|(used, max)| used as f64 / max as f64).fold(0.0, f64::max))
+}
+
 /// Reads the state of the log.
 ///
 /// # Errors
