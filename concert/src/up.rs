@@ -26,6 +26,7 @@ use concert_wire::access::Access;
 use concert_worker::Worker;
 
 pub(crate) use self::args::{DevArgs, UpArgs};
+use self::changes::Changes;
 use self::children::Children;
 use self::dev::Dev;
 use self::supervisor::Event;
@@ -55,6 +56,8 @@ async fn run_as(
     workers: &[Worker],
 ) -> anyhow::Result<()> {
     let mut loaded = args.settings.load(workers)?;
+    // Before anything else is read, so that a change during the start is not missed.
+    let changes = development.as_ref().map(|_| dev::changes(&loaded.settings, &args.settings));
     servers::check_data_dir(&loaded.settings)?;
     let (log, app) = (&mut loaded.settings.log, &loaded.settings.app);
     if loaded.settings.nats.url.is_none() {
@@ -93,7 +96,7 @@ async fn run_as(
         access,
         listeners,
     };
-    let run = Run { args: &args, development, loaded: &loaded, workers };
+    let run = Run { args: &args, development, changes, loaded: &loaded, workers };
     let ended = Box::pin(run_on(&mut servers, run, prepared, &mut stop)).await;
     // A second Ctrl-C ends this wait. Then the guardian of each server stops it when this process
     // exits.
@@ -117,6 +120,8 @@ fn prepare_keys(
 struct Run<'a> {
     args: &'a UpArgs,
     development: Option<Development>,
+    /// The files to reload, with `development`.
+    changes: Option<Changes>,
     loaded: &'a Loaded,
     workers: &'a [Worker],
 }
@@ -135,7 +140,7 @@ struct Prepared<'a> {
 /// Runs everything on the servers until a signal stops it. Restarts a server that exits.
 async fn run_on(
     servers: &mut servers::Servers,
-    run: Run<'_>,
+    mut run: Run<'_>,
     prepared: Prepared<'_>,
     stop: &mut ShutdownSignal,
 ) -> anyhow::Result<()> {
@@ -159,7 +164,8 @@ async fn run_on(
     children.apply(plans::all(settings, &addresses, &app_dir)?).await;
     announcement.publish()?;
     greeting::print(settings, &stack, &addresses, &program.routes);
-    let mut dev = run.development.is_some().then(|| Dev::new(&run, &addresses, access, &stack));
+    let changes = run.changes.take();
+    let mut dev = changes.map(|changes| Dev::new(&run, changes, &addresses, access, &stack));
     let start = run.development.and_then(|development| development.start);
     let api = stack.api(settings);
     let companion = children.companion(start.map(|start| plans::companion(&start, api, &app_dir)));

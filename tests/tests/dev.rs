@@ -206,7 +206,10 @@ async fn end_of_the_start_command_stops_everything() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_dev_leaves_no_worker() -> anyhow::Result<()> {
     let mut dev = Dev::start(&[]).await?;
-    dev.address().await?;
+    // The settings and rules are read before the keys exist, so these changes are made during the
+    // start.
+    let keys = dev.app().join(".concert/keys");
+    until("the keys exist", TIMEOUT, async || Ok(keys.exists().then_some(()))).await?;
     dev.add("concepts/Note.concept")?;
     dev.add("syncs/note.sync")?;
     // The shell does not pass signals on.

@@ -33,8 +33,34 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPT_DELAY: Duration = Duration::from_millis(100);
 
+/// Watches the files of an application from now on.
+pub(super) fn changes(settings: &Settings, flags: &SettingFlags<of::Up>) -> Changes {
+    Changes::of(watched(settings, flags))
+}
+
+/// Settings, specs, rules, and the sources of workers.
+fn watched(settings: &Settings, flags: &SettingFlags<of::Up>) -> BTreeSet<PathBuf> {
+    let mut watched = of_application(settings, flags);
+    for own in settings.concepts.values() {
+        watched.extend(sources(&own.watch, flags));
+    }
+    watched
+}
+
+/// Settings, specs and rules.
+fn of_application(settings: &Settings, flags: &SettingFlags<of::Up>) -> BTreeSet<PathBuf> {
+    let rules = &settings.rules;
+    BTreeSet::from([flags.file(), rules.concepts.clone(), rules.syncs.clone()])
+}
+
+fn sources(watch: &[PathBuf], flags: &SettingFlags<of::Up>) -> impl Iterator<Item = PathBuf> {
+    let dir = flags.app_dir();
+    watch.iter().map(move |path| dir.join(path))
+}
+
 /// The running application, and how to change it.
 pub(super) struct Dev<'a> {
+    changes: Changes,
     flags: &'a SettingFlags<of::Up>,
     workers: &'a [Worker],
     servers: &'a Addresses,
@@ -51,11 +77,13 @@ pub(super) struct Dev<'a> {
 impl<'a> Dev<'a> {
     pub(super) fn new(
         run: &Run<'a>,
+        changes: Changes,
         servers: &'a Addresses,
         access: Access,
         stack: &Stack,
     ) -> Self {
         Self {
+            changes,
             flags: &run.args.settings,
             workers: run.workers,
             servers,
@@ -75,11 +103,10 @@ impl<'a> Dev<'a> {
         announcement: &Announcement,
     ) {
         let Some(dev) = dev else { return std::future::pending().await };
-        let mut changes = Changes::of(dev.watched());
         loop {
-            let changed = changes.next().await;
+            let changed = dev.changes.next().await;
             let restarted = dev.outdated(&changed);
-            let own = dev.of_application();
+            let own = of_application(&dev.settings, dev.flags);
             if changed.iter().any(|path| is_below(path, &own))
                 && let Err(error) = Box::pin(dev.reload(children, announcement)).await
             {
@@ -88,7 +115,7 @@ impl<'a> Dev<'a> {
             for concept in restarted {
                 children.restart(&concept);
             }
-            changes.rewatch(dev.watched());
+            dev.changes.rewatch(watched(&dev.settings, dev.flags));
         }
     }
 
@@ -99,31 +126,11 @@ impl<'a> Dev<'a> {
         }
     }
 
-    /// Settings, specs, rules, and the sources of workers.
-    fn watched(&self) -> BTreeSet<PathBuf> {
-        let mut watched = self.of_application();
-        for own in self.settings.concepts.values() {
-            watched.extend(self.sources(&own.watch));
-        }
-        watched
-    }
-
-    fn sources(&self, watch: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
-        let dir = self.flags.app_dir();
-        watch.iter().map(move |path| dir.join(path))
-    }
-
-    /// Settings, specs and rules.
-    fn of_application(&self) -> BTreeSet<PathBuf> {
-        let rules = &self.settings.rules;
-        BTreeSet::from([self.flags.file(), rules.concepts.clone(), rules.syncs.clone()])
-    }
-
     /// The concepts whose programs have another source or spec now.
     fn outdated(&self, changed: &BTreeSet<PathBuf>) -> Vec<String> {
         let specs: BTreeSet<String> = changed.iter().filter_map(|path| spec_name(path)).collect();
         let is_outdated = |watch: &[PathBuf]| {
-            let sources = self.sources(watch).collect();
+            let sources = sources(watch, self.flags).collect();
             changed.iter().any(|path| is_below(path, &sources))
         };
         let concepts = self.settings.concepts.iter();
