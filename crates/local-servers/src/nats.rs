@@ -68,6 +68,9 @@ pub struct NatsServer {
 const PROGRAM: Program = Program::NatsServer;
 /// Maximum size of a message, in bytes.
 const MAX_PAYLOAD: usize = 2 * 1024 * 1024;
+/// Time in which a client must authenticate, in seconds. The server's own 2 s are too short on a
+/// machine that hashes passwords and starts many processes at once.
+const LOGIN_TIMEOUT: u32 = 10;
 
 impl NatsServer {
     /// Starts the server, and waits until JetStream is ready.
@@ -184,6 +187,7 @@ fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io
     let mut config = format!(
         "# Written at every start.\nlisten: 127.0.0.1:{port}\npid_file: {pid}\n\
          max_payload: {MAX_PAYLOAD}\n\
+         authorization {{\n  timeout: {LOGIN_TIMEOUT}\n}}\n\
          jetstream {{\n  store_dir: {store}\n  sync_interval: {sync}{storage}\n}}\n",
         port = options.port,
         pid = quoted(pid_file),
@@ -199,7 +203,8 @@ fn config(options: &NatsOptions, pid_file: &Path, config_file: &Path) -> std::io
     if let Some(Certificate { file, ca }) = &options.tls {
         let file = quoted(&std::path::absolute(file)?);
         let ca = quoted(&std::path::absolute(ca)?);
-        writeln!(config, "tls {{\n  cert_file: {file}\n  key_file: {file}\n  ca_file: {ca}\n}}")
+        let files = format!("cert_file: {file}\n  key_file: {file}\n  ca_file: {ca}");
+        writeln!(config, "tls {{\n  {files}\n  timeout: {LOGIN_TIMEOUT}\n}}")
             .map_err(std::io::Error::other)?;
     }
     Ok(config)
