@@ -26,8 +26,8 @@ use crate::{ArchiveArgs, messages};
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Quiet period of a flow with a response: most flows end with the response.
 const SETTLED: Duration = Duration::from_millis(100);
-/// Age at which a request without a response is reported unfinished, so that its progress is
-/// visible.
+/// Age at which a request without a response is sent to open console pages as unfinished, so that
+/// its progress is visible.
 const SLOW: Duration = Duration::from_millis(300);
 /// Maximum number of unfinished flows per report; under a load that slows all flows, more would be
 /// unreadable.
@@ -76,7 +76,7 @@ impl Flows {
         waiting.answered |= is_response(subject.concept.as_str(), subject.action.as_str());
         waiting.first.get_or_insert_with(Instant::now);
         waiting.last = Some(Instant::now());
-        // Memory of the delivery and of its copy.
+        // Both the delivery and `stored` keep the message in memory.
         let bytes = delivery.length + stored.body.len() + stored.subject.len();
         if waiting.deliveries.insert(stored.seq, delivery).is_none() {
             waiting.messages.push(stored);
@@ -146,7 +146,8 @@ pub(crate) async fn run(
             _ = tick.tick() => {
                 throttle.next_turn();
                 metrics.set_waiting(flows.messages, flows.bytes);
-                // The report of an unfinished flow must precede its storage.
+                // The report of an unfinished flow must precede its storage; otherwise a console
+                // would show a finished flow as unfinished.
                 if reporting.as_ref().is_some_and(|task| !task.is_finished()) {
                     continue;
                 }
@@ -208,7 +209,7 @@ async fn take(writer: &Writer, flows: &mut Flows, message: Message) -> Option<u6
             }
             Some(stored_us)
         }
-        // The router dead-letters it.
+        // The message is unreadable; the router makes it a dead letter.
         None => {
             ack::sent(&message).await;
             None

@@ -61,18 +61,19 @@ pub struct ArchiveArgs {
     /// Retention of flows, in days.
     #[schemars(range(min = 1, max = 3650))]
     pub days: u32,
-    /// Maximum number of log messages in memory that wait for the response of their flow, or for a
-    /// slow database. At the limit, the archive stops reading the log.
+    /// Maximum number of log messages in memory that wait for the response of their flow. At the
+    /// limit, the archive stops reading the log. As many again can wait for the database.
     #[schemars(range(min = 100, max = 20_000))]
     pub messages: u32,
-    /// Maximum size of those messages, in bytes. At the limit, the archive stops reading the log.
+    /// Maximum size of the messages that wait for the response of their flow, in bytes. At the
+    /// limit, the archive stops reading the log.
     #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
     pub bytes: u64,
     /// Time without messages after which a flow without a response is stored, in milliseconds.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub quiet_ms: u64,
-    /// Maximum age of the archive's backlog, in seconds, while it throttles itself on a busy
-    /// machine; 0 disables throttling.
+    /// On a busy machine, the archive throttles itself until its backlog has this age, in seconds.
+    /// 0 disables throttling.
     #[schemars(range(min = 0, max = DAY_MS / 1000))]
     pub yield_seconds: u64,
     /// Maximum number of concurrent queries; further queries wait.

@@ -1,7 +1,7 @@
 //! Observers of archived flows: firing counts, metrics and traces.
 //!
-//! All of them read the archived log. Observation therefore does not slow requests, and a
-//! redelivery is counted once.
+//! All of them read the archived log. Observation therefore does not slow requests. A message that
+//! is redelivered after it was stored is counted again.
 
 use std::collections::BTreeSet;
 

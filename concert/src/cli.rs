@@ -32,7 +32,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start NATS, MongoDB, the edge, the router and the workers (the default command)
+    /// Start NATS, MongoDB, the edge, the router, the workers, the archive and the console (the
+    /// default command)
     Up(Box<UpArgs>),
     /// Like `up`, and reload changed rules, specs, settings and sources of workers
     Dev(Box<DevArgs>),

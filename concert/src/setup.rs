@@ -30,8 +30,7 @@ pub(crate) struct SetupArgs {
     /// and port
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) replica_host: Option<String>,
-    /// Continue although key files were lost and created again; data that the lost keys encrypted
-    /// stays unreadable
+    /// Continue with new keys if key files were lost; what the lost keys encrypted cannot be read
     #[arg(long)]
     pub(crate) accept_new_keys: bool,
 }

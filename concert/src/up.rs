@@ -104,7 +104,7 @@ async fn run_as(
     ended
 }
 
-/// Creates missing keys, and writes the accounts file. Returns the created keyrings.
+/// Creates missing keys, and writes the accounts file. Returns the purposes of the created keys.
 fn prepare_keys(
     settings: &Settings,
     access: &Access,

@@ -28,16 +28,18 @@ use crate::uploads::{Uploads, has_large};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BodyLimits {
-    /// Maximum request body size in bytes, without large values; larger bodies get 413. The message
-    /// size of NATS (`max_payload`) is a limit as well.
+    /// Maximum request body size in bytes, without large values; larger bodies get 413. About three
+    /// quarters of the message size of NATS (`max_payload`) is a limit as well.
     #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub body_limit_bytes: usize,
     /// Maximum characters of a string in a request body, for strings without a length in the
-    /// concept specs; longer strings get 400. Large values are exempt. 0 disables the limit.
+    /// concept specs; longer strings get 400. Large values are exempt: with the default, every
+    /// longer string is one, except secrets and IDs. 0 disables the limit.
     pub string_limit_chars: u32,
-    /// Maximum size of a large value, in bytes: a string of more than 32 KiB in a request body,
-    /// which is stored beside the log. A larger one gets 413. All large values of a body, as they
-    /// are sent, have the same limit together. 0 turns large values off.
+    /// Maximum size of a large value, in bytes; a larger one gets 413. A large value is a string of
+    /// more than 32 KiB in a request body; it is stored beside the log. The large values of one
+    /// body together, in the form in which they are sent, have the same limit. 0 turns large values
+    /// off.
     #[schemars(range(min = 0, max = VALUE_MAX_BYTES))]
     pub large_value_limit_bytes: u64,
     /// Maximum number of concurrent requests whose large values are stored; excess requests get

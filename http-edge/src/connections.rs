@@ -36,7 +36,8 @@ use crate::protocol;
 #[serde(default)]
 pub struct ConnectionLimits {
     /// Maximum number of connections; excess connections get 503. The limit of open files
-    /// (`ulimit -n`, raised to its hard limit), less 256 or half of it, is a limit as well.
+    /// (`ulimit -n`, raised to its hard limit), minus the smaller of 256 and half of it, is a limit
+    /// as well.
     #[schemars(range(min = 1, max = u32::MAX))]
     pub max_connections: u32,
     /// Maximum number of connections per client address (per /64 for IPv6); excess connections get

@@ -1,5 +1,5 @@
-//! The session cookie: a secret key of the routes, such as a session, is in a cookie instead of the
-//! body, or in both.
+//! The session cookie: the value of a secret field of requests and responses, such as `session`, is
+//! in a cookie instead of the body, or in both.
 //!
 //! Browsers attach cookies to requests of any page. So the edge accepts the cookie only from its
 //! own and allowed origins (`Sec-Fetch-Site` or `Origin`), with the header [`ASK`], which pages of
@@ -25,9 +25,9 @@ use crate::origin::{self, SEC_FETCH_SITE, text};
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CookieArgs {
-    /// Cookie that replaces a secret key of requests and responses; applies to requests with the
-    /// header `concert-session: cookie`. On a loopback address, the cookie has no `Secure` and no
-    /// `__Host-` in its name.
+    /// Cookie that replaces a secret key of requests and responses, in requests with the header
+    /// `concert-session: cookie` (and others with `mode = "copy"`). On a loopback address, the
+    /// cookie has no `Secure` and no `__Host-` in its name.
     #[serde(deserialize_with = "valid")]
     pub session_cookie: Option<SessionCookie>,
 }
@@ -40,12 +40,13 @@ pub struct SessionCookie {
     name: String,
     /// Key of requests and responses that the cookie replaces, such as `session`.
     key: String,
-    /// `copy` also applies to JSON requests of the edge's own pages without the header: responses
-    /// set the cookie and keep the key in the body, and a request without the key uses the cookie.
-    /// `replace` does not.
+    /// `replace` (the default): the cookie replaces the key, in requests with the header
+    /// `concert-session: cookie`. `copy` also applies to requests of the edge's own pages without
+    /// that header. Then responses set the cookie and keep the key in the body, and a request
+    /// without the key uses the cookie.
     mode: CookieMode,
     /// Paths whose success response clears the cookie, as in the rules: `/auth/logout`, or
-    /// `DELETE /session`. Any 401 clears it, too.
+    /// `DELETE /session`. A 401 to a request that used the cookie clears it, too.
     ends: Vec<String>,
 }
 
@@ -56,7 +57,8 @@ pub(crate) enum CookieMode {
     /// Requests with the header [`ASK`]. The key is in the cookie only.
     #[default]
     Replace,
-    /// Also requests of the edge's own pages without it. The key is in the cookie and in the body.
+    /// Also requests of the edge's own pages without the header. The key is in the cookie and in
+    /// the body.
     Copy,
 }
 
@@ -67,8 +69,8 @@ pub(crate) const ASK: HeaderName = HeaderName::from_static("concert-session");
 const ATTRIBUTES: &str = "Path=/; Secure; HttpOnly; SameSite=Strict";
 /// Not all browsers accept `Secure` without TLS.
 const LOOPBACK_ATTRIBUTES: &str = "Path=/; HttpOnly; SameSite=Strict";
-/// The maximum that browsers accept. The client keeps its copy as well, and the session decides
-/// when it expires.
+/// The maximum that browsers accept. The cookie may outlive the session: the worker decides when
+/// the session expires.
 const COPY_AGE: &str = "; Max-Age=34560000";
 
 impl SessionCookie {
@@ -256,7 +258,7 @@ impl Cookies {
             }
             Err(_) => return Ok(None),
         };
-        // A secret with other characters stays in the body.
+        // A secret with characters that a cookie cannot hold stays in the body.
         let is_octet = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
         let age = if mode == CookieMode::Copy { COPY_AGE } else { "" };
         let line = match secret.expose().bytes().all(is_octet) {

@@ -16,12 +16,13 @@ use crate::client::Holder;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RateLimits {
-    /// Requests per second that one client address (per /64 for IPv6) may send; excess requests get
-    /// 429. Responses below 400 do not count. A request counts once more for every 4 KiB of its
+    /// Failed requests (status 400 or higher) per second that one client address (per /64 for IPv6)
+    /// may send; further requests get 429. A failed request counts once more for every 4 KiB of its
     /// body. 0 disables the limit.
     #[schemars(range(min = 0, max = COUNT_MAX))]
     pub client_requests_per_second: u32,
-    /// Requests that a client may send in a burst before `http.client_requests_per_second` applies.
+    /// Failed requests that a client may send in a burst before `http.client_requests_per_second`
+    /// applies.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub client_burst: u32,
 }

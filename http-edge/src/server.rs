@@ -196,7 +196,7 @@ pub enum StartError {
     Subscribe(nats::Error),
 }
 
-/// What an edge serves, opened before anything is started.
+/// Listening sockets and static files of an edge, opened before anything is started.
 pub struct Listeners {
     public: TcpListener,
     internal: Option<TcpListener>,
@@ -229,7 +229,8 @@ pub struct Running {
     drain_delay: Duration,
 }
 
-/// On shutdown, time for open requests beyond their deadline, and then for accepted responses.
+/// On shutdown: how long to wait for open requests after their deadline, and then again for
+/// background tasks.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 impl Running {
@@ -245,7 +246,7 @@ impl Running {
 
     /// Returns when the edge has a route table.
     pub async fn ready(&self) {
-        // The sender lives as long as the edge.
+        // The error can be ignored: the sender lives as long as the edge.
         drop(self.routes.clone().wait_for(Option::is_some).await);
     }
 
@@ -404,7 +405,7 @@ pub fn run<'a>(
     })
 }
 
-/// Services of connections.
+/// The axum routers, one for each kind of connection.
 struct Apps {
     /// On `http.listen`.
     public: Router,
@@ -416,7 +417,7 @@ struct Apps {
 
 /// `separate`: only the internal service has metrics and descriptions.
 fn apps(api: Arc<Api>, base: Arc<str>, cors: Option<CorsLayer>, separate: bool) -> Apps {
-    // Rejected connections get them, too: a busy process must not be restarted.
+    // Health checks are served on rejected connections, too: a busy process must not be restarted.
     let health =
         Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready));
     let metrics = Router::new().route("/metrics", get(metrics_text));
@@ -489,7 +490,8 @@ async fn preflight(api: Arc<Api>, base: Arc<str>, request: Request, next: Next) 
 
 async fn fallback(api: &Arc<Api>, base: &str, request: Request) -> Response<Body> {
     let path = below(base, &request).map(str::to_owned);
-    // Without a base, every path may be one of a rule.
+    // If the base is empty, a path is a rule's only if the route table has it; otherwise it may be
+    // a file.
     if let Some(path) = path.filter(|path| !base.is_empty() || api.has(path)) {
         return api.answer(&path, request).await;
     }

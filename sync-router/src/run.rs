@@ -53,7 +53,8 @@ pub struct RouterLimits {
     /// fetching) and to cached flows (the least recently used are evicted).
     #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
     pub bytes: u64,
-    /// Maximum number of frames in the `where` of one firing; a request that exceeds it gets 508.
+    /// Maximum number of frames (bindings of the variables of the rule) in the `where` of one
+    /// firing; a request that exceeds it gets 508.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub firing_frames: usize,
     /// Maximum number of concurrent queries of each concept; further queries wait.

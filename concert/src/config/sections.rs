@@ -54,7 +54,8 @@ pub struct App {
     pub name: Option<String>,
     /// Directory for data, logs and keys.
     pub data_dir: PathBuf,
-    /// Directory of the key files; if not set, `keys` in the data directory.
+    /// Directory of the key files. If it is not set, `concert up` uses `keys` in the data
+    /// directory.
     pub keys_dir: Option<PathBuf>,
     /// Directory for downloaded server binaries, shared by all projects of this user; if not set,
     /// `concert` in the user's cache directory.
@@ -78,8 +79,8 @@ impl App {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nats {
-    /// URL of an existing NATS server, or several separated by commas. `concert up` starts a server
-    /// if it is not set.
+    /// URL of an existing NATS server, or several separated by commas (also `NATS_URL`).
+    /// `concert up` starts a server if it is not set.
     pub url: Option<String>,
     /// NATS credentials file; without one, the URL may contain user and password.
     pub creds: Option<PathBuf>,
@@ -158,8 +159,8 @@ pub(super) const MONGODB_URI: &str = "mongodb://127.0.0.1:27017/?directConnectio
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mongodb {
-    /// URI of an existing MongoDB replica set (one member is enough). `concert up` starts a server
-    /// if it is not set.
+    /// URI of an existing MongoDB replica set (also `MONGODB_URI`); one member is enough.
+    /// `concert up` starts a server if it is not set.
     pub uri: Option<String>,
     /// Port for the MongoDB server that `concert up` starts; 0 picks a free port.
     pub port: u16,
@@ -199,7 +200,7 @@ impl Mongodb {
 pub struct Telemetry {
     /// Log filter: a level, or directives such as `info,concert_sync_router=debug`.
     pub log: String,
-    /// Format of log lines.
+    /// Format of log lines: `text`, `pretty` or `json`.
     pub log_format: LogFormat,
     /// Address to serve `/metrics` on, such as 0.0.0.0:9100; not served if not set. The edge serves
     /// it on its own address.
@@ -234,8 +235,9 @@ impl Telemetry {
 pub struct Concept {
     /// The worker's own settings.
     pub settings: Map<String, Value>,
-    /// Command that runs the worker, in the directory of the application. `concert up` starts it,
-    /// and restarts it when it exits. It gets the variables of docs/wire.md, and few others.
+    /// Command that runs the worker, in the directory of the application. `concert up` starts one
+    /// process of it, and restarts it when it exits. It gets the environment variables of
+    /// docs/wire.md, and few others.
     pub command: Vec<String>,
     /// Names of further environment variables that the command inherits, such as keys of services.
     pub environment: Vec<String>,

@@ -11,8 +11,7 @@ use crate::config::{SettingFlags, of};
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) settings: SettingFlags<of::Up>,
-    /// Start although key files were lost and created again; data that the lost keys encrypted
-    /// stays unreadable
+    /// Start with new keys if key files were lost; what the lost keys encrypted cannot be read
     #[arg(long)]
     pub(crate) accept_new_keys: bool,
     /// Write connection details of the started servers to this file, as JSON

@@ -1,7 +1,7 @@
 //! Finds, fetches, starts and stops `nats-server` and `mongod`, for `concert up` and for the tests.
 //!
 //! Servers stop when the process that started them exits for any reason. They are stopped by
-//! process id.
+//! process ID, never by name, so servers of other programs are safe.
 
 mod binaries;
 mod certificate;

@@ -34,12 +34,13 @@ const LARGE_BUDGET_MIN: u64 = 64 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostLimits {
-    /// Maximum number of concurrent actions of one concept; others wait in its queue.
+    /// Maximum number of concurrent actions of one worker; others wait in the queue of the concept.
+    /// Each of several workers of a concept has this limit.
     #[serde(rename = "concurrency")]
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub worker_concurrency: usize,
-    /// Maximum number of attempts per action. After that, one isolated attempt is made; if it
-    /// fails, the action is dead-lettered.
+    /// Maximum number of attempts per action. After that, one isolated attempt is made, during
+    /// which the worker retries no other action. If it fails, the action becomes a dead letter.
     #[serde(rename = "attempts")]
     #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub worker_attempts: i64,
@@ -47,7 +48,7 @@ pub struct HostLimits {
     #[schemars(range(min = 0, max = DAY_MS))]
     pub clock_skew_ms: u64,
     /// Maximum size of the large values in the inputs of concurrent actions and queries of one
-    /// concept, in bytes. Others wait; an input above it fails.
+    /// worker, in bytes. Others wait; an input above it fails.
     #[schemars(range(min = LARGE_BUDGET_MIN, max = i64::MAX))]
     pub large_value_budget_bytes: u64,
     /// Milliseconds that a synchronous request (`nats req concept.…`) waits for its action.

@@ -31,20 +31,21 @@ pub struct LogLimits {
     /// later.
     #[schemars(range(min = 1, max = i64::MAX))]
     pub queue_max_messages: i64,
-    /// Maximum size of such a queue, in bytes; 0 leaves the limit to the server's storage.
+    /// Maximum size of the queue of one concept, in bytes; 0 leaves the limit to the server's
+    /// storage.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub queue_max_bytes: i64,
     /// Maximum size of the stored dead letters, in bytes; 0 leaves the limit to the server's
-    /// storage. A JetStream account that requires a limit for each stream needs a value, as for the
-    /// other sizes here.
+    /// storage. If the JetStream account requires a limit for each stream, set this and the other
+    /// sizes of this section.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub dead_max_bytes: i64,
     /// Maximum size of each KV bucket, in bytes; 0 leaves the limit to the server's storage.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub bucket_max_bytes: i64,
     /// Maximum size of the stored large values, in bytes; at the limit, requests with large values
-    /// get 503. The server reserves that much. 0 stands for a quarter of the free disk space with
-    /// the NATS server of `concert up`, and for 4 GiB with other servers, or less if they have
+    /// get 503. The server reserves that much. With 0, the limit is a quarter of the free disk
+    /// space on the NATS server of `concert up`. On other servers it is 4 GiB, or less if they have
     /// less.
     #[schemars(range(min = 0, max = i64::MAX))]
     pub large_values_max_bytes: i64,
