@@ -66,7 +66,7 @@ struct Entry {
     due: SmallVec<[ActionId; 2]>,
     /// The matches at this entry that need queries first.
     undecided: Vec<Undecided>,
-    /// The reason why this entry has the id of a firing record but is not a valid one.
+    /// If the entry has the id of a firing record, but is not a valid one: the reason.
     broken: Option<&'static str>,
     /// Difference between the output and its spec.
     mismatch: Option<String>,
@@ -97,21 +97,22 @@ enum Frames {
 struct Action {
     /// Its completion: the first entry with this id.
     entry: Option<usize>,
-    /// `true` if the log implies this action: a due call, a firing record, or a response of the
-    /// router itself.
+    /// `true` if the log so far makes this action necessary: a due call, a firing record, or a
+    /// response of the router itself.
     is_expected: bool,
     /// The call with this id, if it is due.
     site: Option<CallSite>,
 }
 
-/// Position of a call in a rule. Each called action id belongs to exactly one call.
+/// Where a called action comes from: its firing, its frame, and the position of the call in the
+/// rule. Each called action id has exactly one site.
 #[derive(Clone, Copy)]
 struct CallSite {
     firing: usize,
     /// The frame's number.
     frame: usize,
     sequence: Sequence,
-    /// Index of the call in `then`; the calls of `else` follow after them.
+    /// Index of the call, counted over `then` and then `else (error)`; 0 for the `else` of a step.
     position: usize,
     /// The entry that made the call due: the cause of the firing, or the completion of the previous
     /// call.
@@ -441,7 +442,7 @@ impl Flow {
         bindings
     }
 
-    /// Makes the next call of the sequence due that this entry's action belongs to.
+    /// If this entry completes a call of a sequence, makes the next call of that sequence due.
     fn go_on(&mut self, index: &Index, limits: &Limits, number: usize, site: Option<CallSite>) {
         let Some(site) = site else { return };
         let Some(sync) =
@@ -469,7 +470,7 @@ impl Flow {
         }
     }
 
-    /// Adds a call, unless the flow has as many actions, completed or called, as it may have.
+    /// Makes a call due. If the flow then has too many actions, completed or called, it stops.
     fn make_due(&mut self, limits: &Limits, number: usize, site: CallSite) {
         let Some(firing) = self.firings.get(site.firing) else {
             return;

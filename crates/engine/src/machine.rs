@@ -2,9 +2,9 @@
 //! clock and no randomness.
 //!
 //! For the completion with log sequence *n* the engine computes the invocations that *n* causes.
-//! They are a pure function of the rules and the flow's log up to *n*. Messages after *n* are only
-//! used to skip invocations that are already completed. The acknowledgement of *n* is an effect
-//! too: it follows when everything that *n* caused is stored.
+//! They are a pure function of the rules and the flow's log up to *n*. Later messages have one use:
+//! an invocation that they complete is skipped. The acknowledgement of *n* is an effect too: it
+//! follows when everything that *n* caused is stored.
 //!
 //! The engine needs no persistent state: it reads a flow that is not in memory from the log again.
 //! `Engine::received` says when a cached flow may be used.
@@ -26,22 +26,28 @@ use crate::requesting;
 use crate::versions::{Missing, Version, Versions};
 use concert_lang::program::Program;
 
-/// Maximum number of reads that do not return the message that caused them. After that, the message
-/// waits for its redelivery.
+/// Maximum number of reads of a flow for one message. If none of them returns the message, it waits
+/// for its redelivery.
 const READ_ATTEMPTS: u32 = 3;
 
 /// Maximum number of actions of a finished flow whose memory the next flow reuses.
 const SPARE_ACTIONS: usize = 64;
 
+/// A flow that is being read from the log.
 struct Reading {
+    /// The read must cover the log up to this sequence.
     at_least: u64,
     attempts: u32,
+    /// The delivered messages of the flow that wait for the read.
     waiting: Vec<Logged>,
 }
 
+/// The effects of a completion that are not stored yet.
 #[derive(Default)]
 struct Outstanding {
+    /// Number of these effects.
     remaining: usize,
+    /// `true` if an effect could not be stored, so that the completion is retried.
     failed: bool,
     /// Reason to dead-letter the completion once nothing remains.
     dead: Option<String>,
@@ -51,9 +57,13 @@ struct Outstanding {
 struct Thinking {
     flow: FlowId,
     answers: Answers,
+    /// Number of batches without a result.
     waiting: usize,
+    /// `true` if a batch has no result now, so that the completion is retried.
     failed: bool,
+    /// The reason why the flow stops: a batch failed permanently.
     refused: Option<Halt>,
+    /// The reason to dead-letter the completion: a batch had no result in time.
     abandoned: Option<String>,
 }
 
@@ -174,8 +184,8 @@ impl Engine {
     /// Records a received sequence; returns whether it is the newest.
     ///
     /// A cached flow that is complete through *k* may be used for *n* only if this engine received
-    /// every sequence in (k, n]. A missed message could belong to this flow. The consumer's
-    /// delivery count does not show that, because the server resets it after a crash.
+    /// every sequence in (k, n]. A missed message could belong to this flow. A delivery count of 1
+    /// does not prove that none was missed, because the server resets the count after a crash.
     fn received(&mut self, seq: u64) -> bool {
         if seq <= self.last {
             return false;
@@ -281,13 +291,13 @@ impl Engine {
         let Some(mut reading) = self.reading.remove(&flow) else {
             return Vec::new();
         };
-        // Messages may have arrived since the read. They complete the flow only if none was missed.
+        // Messages after the read are known from their deliveries, if this engine missed none.
         let unbroken = through + 1 >= self.run_start;
         let covered = through >= reading.at_least
             && reading.waiting.iter().all(|logged| {
                 if logged.seq <= through {
-                    // A read returns the last message of a subject. A second message with the same
-                    // completion hides the first.
+                    // A read returns the last message of each subject. If there is a second message
+                    // of a completion, the read does not return the first one.
                     log.iter().any(|read| {
                         read.seq == logged.seq || (read.id == logged.id && read.seq > logged.seq)
                     })
@@ -308,7 +318,8 @@ impl Engine {
         }
         let mut waiting: Vec<u64> = reading.waiting.iter().map(|logged| logged.seq).collect();
         waiting.sort_unstable();
-        // The first copy counts, and it is available here.
+        // The first message of a completion counts. It was delivered, so it replaces the later one
+        // that was read.
         log.retain(|read| {
             !reading.waiting.iter().any(|first| first.id == read.id && first.seq < read.seq)
         });
@@ -350,7 +361,7 @@ impl Engine {
     /// Returns the effects of these completions of a known flow, and evicts the flow if it is
     /// finished: the next flow reuses its memory while it is in the CPU cache.
     fn fire_all(&mut self, flow: FlowId, seqs: impl IntoIterator<Item = u64>) -> Vec<Effect> {
-        // Most completions have one effect. A larger capacity would be the largest allocation of a
+        // Most completions have one effect. Room for more would cost the largest allocation of a
         // step.
         let mut effects = Vec::with_capacity(1);
         for seq in seqs {
@@ -444,7 +455,7 @@ impl Engine {
         }
     }
 
-    /// Handles the rows of a query, if its spec allows them.
+    /// Takes the rows of a batch. Rows that the spec does not allow stop the flow.
     fn answered(&mut self, seq: u64, batch: &QueryBatch, rows: Vec<Vec<Object>>) -> Vec<Effect> {
         let flow = self.thinking.get(&seq).map(|thinking| thinking.flow);
         let known = flow.and_then(|flow| self.flows.peek(&flow));
@@ -458,8 +469,9 @@ impl Engine {
         })
     }
 
-    /// Returns and forgets the outputs and rows that did not match their specs, for the log. Each
-    /// entry names the flow, the concept, the action or query, and the difference.
+    /// Returns and forgets the outputs and rows that did not match their specs, so that the caller
+    /// can report them. Each entry names the flow, the concept, the action or query, and the
+    /// difference.
     pub fn take_mismatches(&mut self) -> Vec<(FlowId, String)> {
         std::mem::take(&mut self.mismatches)
     }

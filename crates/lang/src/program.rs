@@ -242,8 +242,8 @@ pub struct Match {
     pub key: Arc<str>,
     /// `name?`: an absent key matches too and counts as null.
     pub optional: bool,
-    /// `true` if the variable of an absent key stays unbound, because a call omits its argument
-    /// then, but passes null on. Unbound counts as null everywhere else.
+    /// `true` if an absent key leaves its variable unbound. Then a call can omit the argument for
+    /// an absent key, but pass on a null that the client sent. All other uses see null.
     pub keeps_absence: bool,
     /// Test of the value.
     pub test: Test,
@@ -286,11 +286,12 @@ pub struct Call {
 pub struct Arg {
     /// The parameter.
     pub key: Arc<str>,
-    /// Left out when the value is null: `name?`, or an optional parameter that does not accept
-    /// null.
+    /// `true` if the argument is left out when its value is null: it is written `name?`, or the
+    /// parameter is optional and does not accept null. See `passes_null` for the exception.
     pub omit_null: bool,
-    /// `true` if the parameter is declared to accept null. Then null is only left out if it stands
-    /// for an absent key.
+    /// `true` if the parameter is declared to accept null. Then a variable that is null is passed
+    /// on, and only an absent key leaves the argument out. A null that an expression computes
+    /// leaves it out, too.
     pub passes_null: bool,
     /// The value.
     pub value: Expr,

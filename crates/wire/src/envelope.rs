@@ -74,8 +74,8 @@ pub fn response_status(respond: &Object) -> u16 {
 
 /// Output key that makes a completion a failure.
 pub const ERROR: &str = "error";
-/// The output key of a throttled action, and the input key of a respond with the status 429: the
-/// seconds until another attempt is possible.
+/// Seconds until another attempt is possible. A key of the output of a throttled action, and of the
+/// input of `respond` with the status 429.
 pub const RETRY_AFTER: &str = "retryAfter";
 /// Output key that distinguishes a fault from a refusal; its value is a [`Fault`].
 pub const FAULT: &str = "fault";

@@ -2,9 +2,8 @@
 //! form.
 //!
 //! A sealed value is the string `sealed:<key id>:<base64url>`. The encryption is AES-256-SIV with
-//! the flow id as associated data. Within a flow, equal secrets have equal seals, so rules can join
-//! on them. A seal cannot be opened in another flow, so a value copied from the log is not a
-//! credential.
+//! the flow id as associated data. Within a flow, equal secrets have equal seals under one key. A
+//! seal cannot be opened in another flow, so a value copied from the log is not a credential.
 
 use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;

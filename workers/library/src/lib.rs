@@ -47,7 +47,7 @@ struct Book {
     name: String,
     /// The library and the name, which are unique together.
     place: String,
-    /// Missing if the content is short.
+    /// Missing if the content has at most 32 KiB, so that it is no large value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content: Option<Fingerprint>,
     /// The number of content parts; missing until all of them are stored.
@@ -214,7 +214,8 @@ impl Libraries {
         Ok(OfDocument { document })
     }
 
-    /// Removes the parts of a document that are stored already, because its library is gone.
+    /// Removes what is stored of a document whose library was removed: its record and its content.
+    /// Returns the refusal.
     async fn abandon(
         &self,
         call: &Call<()>,
@@ -357,7 +358,8 @@ impl Libraries {
         Ok(self.books.get(document).await?.filter(|book| book.value.parts.is_some()))
     }
 
-    /// The visible documents of a user, oldest first.
+    /// The visible documents of a user, oldest first. A page has no such order, so the list of the
+    /// newest first is reversed.
     async fn books_of(&self, user: &str) -> Result<Vec<Found<Book>>, Stop> {
         let mut books = self.books.page(Page::of("user", user).newest_first()).await?;
         books.retain(|book| book.value.parts.is_some());
