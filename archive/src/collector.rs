@@ -55,7 +55,7 @@ struct Flows {
     waiting: HashMap<FlowId, Waiting>,
     messages: usize,
     bytes: usize,
-    /// Maximum number and size of these messages.
+    /// Maximum number and size of the messages in memory.
     most: Room,
 }
 

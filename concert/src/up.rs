@@ -44,7 +44,7 @@ pub(crate) async fn dev(args: DevArgs, workers: &[Worker]) -> anyhow::Result<()>
     Box::pin(run_as(args.up, Some(Development { start: args.start }), workers)).await
 }
 
-/// What only `concert dev` does.
+/// Options of `concert dev` that `concert up` does not have.
 struct Development {
     /// Shell command to run when all workers are ready.
     start: Option<String>,
@@ -98,8 +98,8 @@ async fn run_as(
     };
     let run = Run { args: &args, development, changes, loaded: &loaded, workers };
     let ended = Box::pin(run_on(&mut servers, run, prepared, &mut stop)).await;
-    // A second Ctrl-C ends this wait. Then the guardian of each server stops it when this process
-    // exits.
+    // A second Ctrl-C ends this wait. Then this process exits, and the guardian of each server
+    // stops the server.
     stop.unless_received(servers.stop()).await;
     ended
 }
@@ -116,7 +116,7 @@ fn prepare_keys(
     access::prepare(access, workers, &keys_dir, &accounts, has_database_users)
 }
 
-/// What is run, with its configuration.
+/// Arguments, configuration and workers of a run.
 struct Run<'a> {
     args: &'a UpArgs,
     development: Option<Development>,

@@ -109,7 +109,7 @@ pub(crate) struct Cookies {
     cookie: SessionCookie,
     /// Allowed origins, in addition to the edge's own.
     origins: Vec<String>,
-    /// True once a page of another site is logged.
+    /// True once a request of a page of another site was logged.
     warned: AtomicBool,
 }
 
