@@ -23,11 +23,11 @@ use tokio::time::Instant;
 use crate::metrics;
 use crate::query_timing::QueryTimings;
 
-/// Maximum number of queries of one concept that wait for a permit; the completions of others are
-/// redelivered later.
+/// Maximum number of queries of one concept that wait for a permit; the completions of further
+/// queries are redelivered later.
 const MAX_WAITING: usize = 128;
 /// Maximum number of completions that wait for queries of one concept, delivered or to be
-/// redelivered. Above it, further ones become dead letters: together they must not fill the
+/// redelivered. Further ones become dead letters, because otherwise one concept could fill the
 /// router's window of unacknowledged messages.
 const MAX_UNANSWERED: usize = 2000;
 /// Time after the deadline of the caller in which a query may still succeed.
@@ -117,8 +117,9 @@ impl Queries {
         concept.clone()
     }
 
-    /// Runs a query. Each delivery of the completion makes at least one attempt. After the deadline
-    /// of the caller and a grace period, a query without a result is abandoned.
+    /// Runs a query. Each delivery of the completion makes at least one attempt, even after the
+    /// deadline of the caller. After that deadline and a grace period, a query without a result is
+    /// abandoned.
     pub(crate) async fn run(&self, request: Request) -> Event {
         let Request { seq, flow, deadline_ms, stored_ms, batch } = request;
         let give_up_ms = give_up_ms(deadline_ms, stored_ms);
@@ -143,7 +144,8 @@ impl Queries {
     }
 
     /// Runs a query for several inputs with one message, or one message per input if that is
-    /// impossible: the worker cannot do it, or the inputs or rows do not fit into a message.
+    /// impossible: the worker does not support it, or the inputs or rows do not fit into a message.
+    /// It also does that if the message gets no permit.
     async fn ask_together(
         &self,
         asked: &Asked<'_>,
@@ -235,12 +237,13 @@ impl Queries {
         }
     }
 
-    /// Returns when the response to a request that was sent just now cannot come any more.
+    /// To be called directly after a request is sent. Returns once the request is lost, so that no
+    /// response can come.
     async fn lost(&self, concept: &Arc<Concept>, name: &str) {
         let sent = Instant::now();
         if concept.are_instances_older_than(self.timeout) {
             let (queries, concept, name) = (self.clone(), concept.clone(), name.to_owned());
-            // Most queries finish before the ping, whose result is for later ones.
+            // Most queries finish before the ping does; later queries use its result.
             tokio::spawn(async move { queries.ping(&concept, &name).await });
         }
         tokio::time::sleep(PING_TIMEOUT * 2).await;
@@ -269,7 +272,8 @@ impl Asked<'_> {
     fn failed(&self, error: NoAnswer) -> Event {
         let Self { seq, flow, concept, query, .. } = *self;
         match error {
-            // The query or its result does not match the spec, so a retry would not help.
+            // In both cases a retry would not help: a large value is not stored any more, or the
+            // query or its result does not match the spec.
             NoAnswer::Refused { code, why } if code == EXPIRED => {
                 self.of.unanswered().remove(seq);
                 tracing::warn!(%flow, concept, query, why, "an input of a query has expired");
@@ -348,7 +352,7 @@ impl Concept {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports whether a new ping is due, and counts it as sent.
+    /// Returns whether a ping is due. If so, counts it as sent: the caller must send it.
     fn are_instances_older_than(&self, age: Duration) -> bool {
         let mut instances = self.instances();
         let is_due = instances.0.is_none_or(|at| at.elapsed() > age);
@@ -387,7 +391,8 @@ fn give_up_ms(deadline_ms: Option<u64>, stored_ms: u64) -> u64 {
 }
 
 /// Decides whether a request is lost: an instance that may have received it no longer exists, or
-/// all instances promise to respond earlier. Without information it is not.
+/// the longest time that any instance takes for a query has passed. This is unknown if no instance
+/// answers the ping, or one has no such limit. Then the request does not count as lost.
 fn is_lost(before: &BTreeSet<String>, now: &[Instance], elapsed: Duration) -> bool {
     if now.is_empty() {
         return false;

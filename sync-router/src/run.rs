@@ -37,7 +37,7 @@ use crate::{log_trimmer, metrics, reload, requesting, retry};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouterLimits {
-    /// Maximum number of actions per flow; a flow that exceeds it stops, and its request gets 508.
+    /// Maximum number of actions per flow; a flow that reaches it stops, and its request gets 508.
     #[schemars(range(min = 1, max = 1000))]
     pub flow_actions: u64,
     /// Maximum length of a chain of actions in a flow, each caused by the previous one.
@@ -49,8 +49,9 @@ pub struct RouterLimits {
     /// Maximum number of cached flows; an evicted flow is reread from the log when it continues.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub flows: NonZeroUsize,
-    /// Memory limit in bytes, applied separately to unacknowledged messages (the router stops
-    /// fetching) and to cached flows (the least recently used are evicted).
+    /// Memory limit in bytes for unacknowledged messages, and as much again for cached flows. At
+    /// the first limit, the router stops fetching; at the second, it evicts the least recently used
+    /// flows.
     #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
     pub bytes: u64,
     /// Maximum number of frames (bindings of the variables of the rule) in the `where` of one
@@ -115,10 +116,10 @@ pub enum StartError {
     /// The rules cannot be activated.
     #[error(transparent)]
     ActiveRules(#[from] ActiveRulesError),
-    /// The router cannot subscribe to a subject.
+    /// The router cannot subscribe to injected actions.
     #[error("cannot subscribe to injected actions: {0}; check that the NATS server runs")]
     Subscribe(nats::Error),
-    /// A built-in name is invalid, which does not happen.
+    /// A built-in name is invalid; cannot happen.
     #[error(transparent)]
     Name(#[from] BadName),
 }
@@ -164,8 +165,8 @@ pub fn run(
         });
         feed.open().await?;
         let bucket = streams::bucket(&bus, &log).await?;
-        // The files may have changed while the router waited for NATS, and other routers may have
-        // activated the change. The earlier rules must not become active again.
+        // Read the files again: they may have changed while the router waited for NATS, and another
+        // router may have activated the change. The earlier rules must not become active again.
         let rules = Arc::new(rules.or_newer());
         let grace = Duration::from_millis(limits.worker_grace_ms);
         let workers = WorkerSpecs::new(bus.clone(), grace);
@@ -283,7 +284,8 @@ impl Router {
         if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
             tracing::warn!("the drain timed out; the next router continues the unfinished work");
         }
-        // The server may have pinned this process again because of an open fetch request.
+        // Because of an open fetch request, the server may have made (pinned) this process the
+        // active router again.
         unpin(&bus).await;
         bus.flushed().await;
     }

@@ -14,7 +14,8 @@ pub(crate) use crate::order::NoPermit as MayNotWrite;
 use crate::order::{Delivery, Effects, Event, Found, Permit};
 use crate::stopwatch::part;
 
-/// The right of a delivery to change the state; required before every write.
+/// The right of a delivery to change the state, until half a second before its ack deadline. Each
+/// stamped write requires it.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease(Arc<Inner>);
 
@@ -50,7 +51,7 @@ impl Order {
 }
 
 impl Lease {
-    /// The lease of a delivery that was received at this time, which the state machine counts as 0.
+    /// The lease of a delivery. The state machine counts its times from `received`.
     pub(crate) fn new(delivery: Delivery, received: Instant, bus: Bus, completion: String) -> Self {
         let order = Order {
             delivery: Mutex::new(delivery),
@@ -67,11 +68,11 @@ impl Lease {
         Self(Arc::new(Inner { order: None, completion: String::new() }))
     }
 
-    /// Checks whether the delivery may write; required before every write.
+    /// Checks whether the delivery may write now.
     ///
-    /// The first check reads the log for a completion: a refusal leaves no stamp in the state, and
-    /// a later delivery must not execute what was refused. An outcome that writes nothing needs no
-    /// check, because the log rejects a second completion.
+    /// The first check reads the log, because an earlier delivery may have refused the action: a
+    /// refusal leaves no stamp in the state. An outcome that writes nothing needs no check, because
+    /// the log rejects a second completion.
     ///
     /// # Errors
     /// The delivery must not write: see [`MayNotWrite`].
@@ -96,14 +97,15 @@ impl Lease {
         &self.0.completion
     }
 
-    /// The position of the log's last message; a call without a log is before all others.
+    /// The position of the log's last message; 0 without a log.
     pub(crate) async fn log_end(&self) -> Result<u64, SetupError> {
         let Some(order) = &self.0.order else { return Ok(0) };
         let log = part("nats.info", streams::existing_log(&order.bus)).await?;
         Ok(log.cached_info().state.last_sequence)
     }
 
-    /// Handles an event and returns the effects.
+    /// Passes an event to the state machine, and returns the effects that the shell executes next;
+    /// none without a log.
     pub(crate) fn on(&self, event: Event) -> Effects {
         let order = self.0.order.as_ref();
         order.map_or_else(Effects::new, |order| {
@@ -137,7 +139,7 @@ pub(crate) async fn find(bus: &Bus, completion: &str) -> Found {
     }
 }
 
-/// The same lookup, before an action starts or writes.
+/// The lookup before an action starts or writes: the guard that `--sabotage look` disables.
 pub(crate) async fn look(bus: &Bus, completion: &str) -> Found {
     if guard_disabled!("look") {
         return Found::Nothing;

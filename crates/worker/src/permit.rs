@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use concert_wire::id::ActionId;
 
-/// The right of a delivery to write once. Only [`Call::permit`](crate::Call::permit) returns one,
-/// and a write consumes it.
+/// The right of a delivery to write once. A handler gets it from
+/// [`Call::permit`](crate::Call::permit) only, and a write consumes it.
 ///
 /// A handler that forgets the check does not compile:
 ///

@@ -1,9 +1,10 @@
 //! A concept's state in MongoDB. Writes to its documents take effect once, even if their action is
 //! redelivered.
 //!
-//! Every write is one atomic operation on one document, stamped with the action's id, with majority
-//! write concern and journaling. A later action never overwrites a stamp. A stamp outlives the log,
-//! so a redelivery finds the result of the first delivery (`docs/delivery.md`).
+//! Every write is atomic for each document, with majority write concern and journaling. It stamps
+//! the document with the action's id, unless a repetition of the write changes nothing. A later
+//! action never overwrites a stamp. A stamp outlives the log, so a redelivery finds the result of
+//! the first delivery (`docs/delivery.md`).
 
 mod change;
 mod documents;

@@ -208,8 +208,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         self.untyped.replace(I::key(id), field, from.into(), to.into()).await
     }
 
-    /// Raises a field to a value, unless it is greater. Idempotent, so it needs no permit and
-    /// queries may call it.
+    /// Sets a field to the greater of its value and this one. Writes no stamp and needs no permit:
+    /// a repetition changes nothing, so queries may call it, too.
     ///
     /// # Errors
     /// The database fails.
@@ -238,7 +238,9 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     }
 
     /// Returns whether an earlier delivery of this action changed or deleted a document of the
-    /// page. It finds a deleted document only by the fields that remain after a deletion.
+    /// page. A page matches a deleted document only by its id and the fields that
+    /// [`deleted_with`](super::OpenDocuments::deleted_with) or
+    /// [`deleted_in`](super::OpenDocuments::deleted_in) keeps.
     ///
     /// # Errors
     /// The database fails.
@@ -246,14 +248,14 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         self.untyped.is_done(call.id, page).await
     }
 
-    /// Value of the field `purge_at` for a document that has no other expiry: the end of the period
-    /// in which a redelivery may need the document.
+    /// Value of the field `purge_at` for a document without another expiry. It is removed when its
+    /// stamps would be: 25 hours after the log has lost the actions that it has now.
     pub fn kept_until(&self) -> DateTime {
         self.untyped.form.retention.until(now())
     }
 
-    /// The time at which the log has lost the actions that it has now: a value for the field
-    /// `purge_at` of a document that only redeliveries read.
+    /// Value of the field `purge_at` for a document that only redeliveries read, and that should go
+    /// early, such as an encrypted token: when the log has lost the actions that it has now.
     pub fn until_log_lost(&self) -> DateTime {
         self.untyped.form.retention.until_log_lost(now())
     }

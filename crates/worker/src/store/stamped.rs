@@ -251,7 +251,8 @@ impl Stamped {
         })
     }
 
-    /// The ids of the next list: of documents that the action has not changed yet.
+    /// The ids for the next list, up to the length of a list: of documents that the action has not
+    /// changed yet.
     async fn ids(&self, action: ActionId, page: &Page, change: &Change) -> Result<Vec<Bson>, Stop> {
         let filter = self.changeable(page.filter(self.form.live()), action, change);
         let part = i64::try_from(self.lists.part).unwrap_or(i64::MAX);
