@@ -14,8 +14,8 @@ pub(crate) use crate::order::NoPermit as MayNotWrite;
 use crate::order::{Delivery, Effects, Event, Found, Permit};
 use crate::stopwatch::part;
 
-/// The right of a delivery to change the state, until half a second before its ack deadline. Each
-/// stamped write requires it.
+/// The right of a delivery to change the state, until half a second before its ack deadline. All
+/// writes of `store` require it, except `Documents::raise`.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease(Arc<Inner>);
 
