@@ -1,8 +1,11 @@
 //! The SDKs for Python and TypeScript on the real system: secrets, refusals, and workers that are
 //! killed under load. `.ci/run` installs what they need.
 
+#![expect(clippy::indexing_slicing, reason = "a response without these members fails the test")]
+
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -63,6 +66,14 @@ impl Counters {
 
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         post_once(self.http, path, body, "").await
+    }
+
+    /// Connects as the operator.
+    async fn nats(&self) -> anyhow::Result<async_nats::Client> {
+        let key = std::fs::read_to_string(self.dir.path().join("keys/nats/operator.nk"))?;
+        let key = key.lines().next().context("a key")?.to_owned();
+        let options = async_nats::ConnectOptions::with_nkey(key);
+        Ok(options.connect(text(&self.running, "nats_url")?).await?)
     }
 }
 
@@ -150,7 +161,122 @@ async fn load_a_killed_worker(system: &mut Counters) -> anyhow::Result<()> {
     }
 }
 
-/// A duplicate key, an error that the worker ignores, and a handler that outlasts the ack deadline.
+/// Null, a missing key, and what the spec does not allow: in inputs, outputs and rows.
+async fn null_is_not_a_missing_key(system: &Counters) -> anyhow::Result<()> {
+    let note = async |body: Value| -> anyhow::Result<(u16, Value)> {
+        let answer = system.post("note", &body).await?;
+        Ok((answer.status, answer.body))
+    };
+    let kept = |kept: Value| (200, json!({ "kept": kept }));
+    let n = json!({ "name": "n" });
+    assert_eq!(note(n.clone()).await?, kept(json!({})));
+    assert_eq!(note(json!({ "name": "n", "note": null })).await?, kept(json!({ "note": null })));
+    let given = json!({ "name": "n", "note": "a", "alias": "b" });
+    let both = kept(json!({ "note": "a", "alias": "b" }));
+    assert_eq!(note(given).await?, both);
+    assert_eq!(note(n.clone()).await?, both);
+    let read = async || Ok::<_, anyhow::Error>(system.post("read-note", &n).await?.body);
+    assert_eq!(read().await?, json!({ "note": "a" }));
+    let kept = kept(json!({ "note": null, "alias": "b" }));
+    assert_eq!(note(json!({ "name": "n", "note": null })).await?, kept);
+    assert_eq!(read().await?, json!({ "note": null }));
+
+    let sized = system.post("sized", &json!({ "name": "load", "least": 1 })).await?;
+    assert_eq!(sized.body, json!({ "found": "load" }));
+    // A handler that requires an optional key finds no row without it.
+    let sized = system.post("sized", &json!({ "name": "load" })).await?;
+    assert_eq!(sized.body, json!({ "found": null }));
+
+    // An input, an output and a row that the spec does not allow.
+    let string = "must be a string of at most 64 characters";
+    let (status, body) = note(json!({ "name": "n", "alias": null })).await?;
+    assert_eq!((status, body["error"].as_str()), (400, Some(&*format!("`alias` {string}"))));
+    let (status, body) = note(json!({ "name": "x", "alias": "null" })).await?;
+    let why = format!("the output does not fit the spec: `kept.alias` {string}");
+    assert_eq!(status, 500, "{body}");
+    assert!(body["error"].as_str().is_some_and(|error| error.contains(&why)), "{body}");
+    let wrong = system.post("read-note", &json!({ "name": "wrong" })).await?;
+    assert_eq!(wrong.status, 500, "{wrong:?}");
+    assert!(wrong.text("error")?.contains("Counter._note cannot be answered"), "{wrong:?}");
+    let action = json!({ "name": "n", "alias": null }).to_string();
+    let direct = system.nats().await?.request("concept.Counter.note", action.into()).await?;
+    let headers = direct.headers.context("headers")?;
+    let error = headers.get("Nats-Service-Error").map(async_nats::HeaderValue::as_str);
+    assert_eq!(error, Some(&*format!("`alias` {string}")));
+    Ok(())
+}
+
+/// Queries of many frames are one message. Counts the messages of each endpoint.
+async fn batches(system: &Counters) -> anyhow::Result<()> {
+    let nats = system.nats().await?;
+    let requests = async |name: &str| -> anyhow::Result<u64> {
+        let stats = nats.request("$SRV.STATS.Counter", "".into()).await?;
+        let stats: Value = serde_json::from_slice(&stats.payload)?;
+        let endpoints = stats["endpoints"].as_array().context("no endpoints")?;
+        let endpoint = endpoints.iter().find(|of| of["name"] == name).context("no endpoint")?;
+        endpoint["num_requests"].as_u64().context("no number")
+    };
+    let before = (requests("_count").await?, requests("query-batch").await?);
+    let names: Vec<String> = (0..20).map(|number| format!("none-{number}")).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names[7] = "load";
+    let counts = system.post("counts", &json!({ "names": names })).await?;
+    let count = |name: &str| if name == "load" { REQUESTS } else { 0 };
+    let row = |name: &&str| json!({ "name": name, "count": count(name) });
+    let expected: Vec<Value> = names.iter().map(row).collect();
+    assert_eq!(counts.body, json!({ "counts": expected }));
+    let after = (requests("_count").await?, requests("query-batch").await?);
+    assert_eq!(after, (before.0, before.1 + 1));
+
+    let flow = "0199f0a0-0000-7000-8000-000000000001";
+    let ask = async |body: Value, flow: &str| -> anyhow::Result<(String, Value)> {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Concert-Flow", flow);
+        let subject = "concept.Counter.query-batch";
+        let answer = nats.request_with_headers(subject, headers, body.to_string().into()).await?;
+        let code = answer.headers.as_ref().and_then(|of| of.get("Nats-Service-Error-Code"));
+        let code = code.map_or_else(String::new, ToString::to_string);
+        Ok((code, serde_json::from_slice(&answer.payload).unwrap_or_default()))
+    };
+    let batch = |query: &str, inputs: Value| json!({ "query": query, "inputs": inputs });
+    let load = json!([{ "name": "load" }, { "name": "none" }]);
+    let results = json!({ "results": [[{ "count": REQUESTS }], [{ "count": 0 }]] });
+    assert_eq!(ask(batch("_count", load.clone()), flow).await?, (String::new(), results));
+    // One that fails fails the batch; one that is too large is sent again as single queries.
+    let many = Value::from(vec![json!({ "name": "load" }); 1200]);
+    for (body, flow, code) in [
+        (batch("_count", json!([{ "name": "load" }, {}])), flow, "400"),
+        (batch("_none", load.clone()), flow, "400"),
+        (batch("_count", json!({})), flow, "400"),
+        (batch("_count", load), "", "400"),
+        (batch("_entries", many), flow, "413"),
+    ] {
+        assert_eq!(ask(body, flow).await?.0, code);
+    }
+    Ok(())
+}
+
+/// Serves one text. Adds to the counter `quoted` before each response, which fails while the action
+/// that waits for the response holds a transaction on it. Returns the URL and the number of calls.
+async fn service(edge: SocketAddr) -> anyhow::Result<(String, Arc<AtomicUsize>)> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let number = calls.clone();
+    let app = axum::Router::new().fallback(async move || {
+        number.fetch_add(1, Ordering::SeqCst);
+        let body = json!({ "name": "quoted", "entry": "by the service" });
+        match post_once(edge, "add", &body, "").await {
+            Ok(answer) => answer.body.to_string(),
+            Err(error) => error.to_string(),
+        }
+    });
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok((url, calls))
+}
+
+/// A duplicate key, an error that the worker ignores, a handler that outlasts the ack deadline, and
+/// one that calls a service.
 async fn unusual_actions(system: &mut Counters) -> anyhow::Result<()> {
     let name = json!({ "name": "once" });
     assert_eq!(system.post("claim", &name).await?.status, 200);
@@ -158,8 +284,9 @@ async fn unusual_actions(system: &mut Counters) -> anyhow::Result<()> {
     assert_eq!(refused.brief(), (409, json!({ "error": "The name is stored" }).to_string()));
 
     system.worker.kill().await?;
-    let attempts = [("CONCERT_WORKERS__ATTEMPTS", "1")];
-    system.worker = worker(&system.program, system.dir.path(), &system.running, &attempts)?;
+    let (url, calls) = service(system.http).await?;
+    let settings = [("CONCERT_WORKERS__ATTEMPTS", "1"), ("COUNTER_SERVICE", &*url)];
+    system.worker = worker(&system.program, system.dir.path(), &system.running, &settings)?;
     let swallow = json!({ "name": "swallow" });
     let slow = json!({ "name": "slow" });
     let (swallowed, slow) =
@@ -167,12 +294,14 @@ async fn unusual_actions(system: &mut Counters) -> anyhow::Result<()> {
     // The action becomes a dead letter, because its outcome is unknown.
     assert_eq!(swallowed.status, 500, "{swallowed:?}");
     assert_eq!(slow.brief(), (200, json!({ "count": 1 }).to_string()));
+    // The count is not that of the action, which is written after the call.
+    let quote = system.post("quote", &json!({ "name": "quoted" })).await?;
+    assert_eq!(quote.brief(), (200, json!({ "quote": "{\"count\":1}" }).to_string()));
+    let count = system.post("count", &json!({ "name": "quoted" })).await?;
+    assert_eq!(count.brief(), (200, json!({ "count": 2 }).to_string()));
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
 
-    let key = std::fs::read_to_string(system.dir.path().join("keys/nats/operator.nk"))?;
-    let key = key.lines().next().context("a key")?.to_owned();
-    let nats = async_nats::ConnectOptions::with_nkey(key);
-    let nats = nats.connect(text(&system.running, "nats_url")?).await?;
-    let about = nats.request("$SRV.PING.Counter", "".into()).await?;
+    let about = system.nats().await?.request("$SRV.PING.Counter", "".into()).await?;
     let about: Value = serde_json::from_slice(&about.payload)?;
     assert_eq!(about.pointer("/metadata/concert-protocol"), Some(&json!("1")), "{about}");
     let hash = about.pointer("/metadata/concert-spec").and_then(Value::as_str);
@@ -205,6 +334,8 @@ async fn sdk(program: &[&str]) -> anyhow::Result<()> {
     let count = system.post("count", &json!({ "name": "load" })).await?;
     assert_eq!(count.brief(), (200, json!({ "count": REQUESTS }).to_string()));
 
+    null_is_not_a_missing_key(&system).await?;
+    batches(&system).await?;
     unusual_actions(&mut system).await?;
 
     binaries::signal(&system.worker, Signal::TERM)?;
@@ -221,6 +352,12 @@ async fn typescript_class_takes_effect_once() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn typescript_handlers_take_effect_once() -> anyhow::Result<()> {
     sdk(&["node", TYPESCRIPT, "native"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typescript_class_takes_effect_once_under_deno() -> anyhow::Result<()> {
+    let deno = "sdk/typescript/node_modules/.bin/deno";
+    sdk(&[deno, "run", "--allow-all", TYPESCRIPT, "class"]).await
 }
 
 const PYTHON: &str = "sdk/python/.venv/bin/python";

@@ -39,11 +39,28 @@ def test_methods_and_constructors_with_other_names() -> None:
     worker = Worker.of_class(Names, SPEC, methods=methods, create=lambda _: Names("own"))
     worker.check()
 
-    async def rows() -> list[dict[str, Any]]:
+    async def rows() -> Any:
         await worker.prepare(cast(Any, None))
         return await worker.queries["_all"](cast(Any, type("Query", (), {"input": {}})))
 
     assert asyncio.run(rows()) == [{"name": "own"}]
+
+
+class Post:
+    """Has a method whose name would be a keyword."""
+
+    def __init__(self, _: Any) -> None: ...
+
+    async def import_(self, value: Any) -> dict[str, Any]:
+        return {"value": value}
+
+
+def test_method_of_a_keyword_has_an_underscore() -> None:
+    spec = "concept Post\nactions\n    import (value: Any) : (value: Any)\n"
+    Worker.of_class(Post, spec).check()
+    worker = Worker(spec).handlers(Post(None))
+    worker.check()
+    assert asyncio.run(cast(Any, worker.actions["import"](cast(Any, 1)))) == {"value": 1}
 
 
 def test_caught_duplicate_key_is_raised_again_without_the_operation() -> None:

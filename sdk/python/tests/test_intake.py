@@ -5,10 +5,19 @@ from typing import Any
 import pytest
 
 from concert_worker import Spec, wire
-from concert_worker.host import backoff_ns, has_operator
-from concert_worker.intake import Input, Invocation, Locked, intake, is_same, output_of
+from concert_worker.host import backoff_ns
+from concert_worker.intake import (
+    Input,
+    Invocation,
+    Locked,
+    has_operator,
+    intake,
+    is_same,
+    output_of,
+)
 from concert_worker.order import Completion
 from concert_worker.seal import FixedKeys, Keyring, Sealer
+from concert_worker.value import encode
 from concert_worker.worker import rows_of
 
 SPEC = Spec.parse("""concept Door
@@ -18,6 +27,7 @@ actions
         effects counts
     enter (name: String, word: Secret) : (error: String)
     look (name: String) : (place: Number)
+    note (note?: String | null, alias?: String) : (note?: String | null, alias?: String)
 """)
 FLOW, ID = "0199f0a0-0000-7000-8000-000000000001", "0199f0a0-0001-7000-8000-00000000000a"
 KEY = "A" * 85 + "A"
@@ -86,6 +96,20 @@ def test_output_is_sealed_and_checked() -> None:
     assert output_of(look, sealer(), FLOW, {"place": {1}})["fault"] == "invalid"
 
 
+def test_null_is_not_a_missing_key() -> None:
+    note = SPEC.actions["note"]
+    for value in ({}, {"note": None}, {"note": "n", "alias": "a"}):
+        found = taken(encode(value), "note")
+        assert isinstance(found, Input) and found.opened == value
+        assert output_of(note, sealer(), FLOW, value) == value
+    found = taken(b'{"alias":null}', "note")
+    assert isinstance(found, Completion)
+    assert found.output == {"error": "`alias` must be a string", "fault": "invalid"}
+    output = output_of(note, sealer(), FLOW, {"alias": None})
+    why = "the output does not fit the spec: `alias` must be a string"
+    assert output == {"error": why, "fault": "invalid"}
+
+
 def test_outputs_with_secrets_under_two_keys_are_the_same() -> None:
     both = Sealer(FixedKeys(Keyring.parse(f"k1 {KEY}\nk2 {KEY}")))
     enter = SPEC.actions["enter"]
@@ -136,3 +160,17 @@ def test_results_of_a_method_become_rows() -> None:
         (5, [{"n": 5}]),
     ]:
         assert rows_of(one, result) == rows
+
+
+def test_none_is_a_row_only_if_the_spec_declares_that_value() -> None:
+    text = """concept A
+queries
+    _one () : (note: String | null)
+    _some () : (note: String | null)?
+    _both () : (note: String | null, n: Number)
+"""
+    queries = Spec.parse(text).queries
+    assert rows_of(queries["_one"], None) == [{"note": None}]
+    assert rows_of(queries["_one"], [None]) == [{"note": None}]
+    assert rows_of(queries["_some"], None) == []
+    assert rows_of(queries["_both"], None) == []

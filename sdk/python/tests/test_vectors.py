@@ -92,6 +92,14 @@ def test_specs() -> None:
         assert spec.hash() == of["hash"]
 
 
+def test_null_and_missing_keys() -> None:
+    for of in VECTORS["parameters"]:
+        text = f"concept Of\nactions\n    take {of['text']} : ()\n"
+        params = Spec.parse(text).actions["take"].input
+        for check_ in of["checks"]:
+            assert params.mistakes(check_["value"]) == check_["mistakes"]
+
+
 def test_types() -> None:
     for of in VECTORS["types"]:
         assert [value for value in of["accepts"] if check(of["type"], value)] == []

@@ -286,7 +286,8 @@ export class Fetcher {
   }
 }
 
-async function within<T>(coming: Promise<T>, ms: number): Promise<T | null> {
+/** Waits for a result at most this long; then the result is `null`. */
+export async function within<T>(coming: Promise<T>, ms: number): Promise<T | null> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<null>((resolve) => {
     timer = setTimeout(() => resolve(null), Math.max(0, ms));

@@ -1,18 +1,23 @@
 /** The concept as a NATS micro service: queries, and injected actions. */
 
 import { nuid, type Msg, type Subscription } from "@nats-io/transport-node";
-import { encode, headersOf, sleep } from "./bus.js";
+import { encode, headersOf, within } from "./bus.js";
 import type { Host } from "./host.js";
 import { hasOperator, messageOf, openSecrets, OPERATOR, record, sealSecrets } from "./intake.js";
 import { Broken, Expired, FORGED, holdsReference, NOT_ACCEPTED } from "./large.js";
 import { Room } from "./room.js";
 import { UnknownKey } from "./seal.js";
 import { rowMistakes } from "./spec.js";
-import { parseObject, toJson, type JsonObject } from "./value.js";
+import { isObject, parseObject, toJson, type Json, type JsonObject } from "./value.js";
 import * as wire from "./wire.js";
 
 const VERSION = "0.1.0";
 const QUEUE = "q";
+/** Endpoint of queries with several inputs. */
+const BATCH = "query-batch";
+/** Maximum number of a batch's inputs that run concurrently. */
+const BATCH_CONCURRENCY = 32;
+const TOO_LARGE = "the results of the batch are too large for one message";
 const TYPE = "io.nats.micro.v1.";
 
 class ServiceError extends Error {
@@ -51,7 +56,8 @@ export class Service {
         });
       }
     }
-    for (const endpoint of [...actions.keys(), ...queries.keys()]) {
+    const batch = queries.size > 0 ? [BATCH] : [];
+    for (const endpoint of [...actions.keys(), ...queries.keys(), ...batch]) {
       service.#requests.set(endpoint, 0);
       service.#subscribe(`concept.${name}.${endpoint}`, QUEUE, (message) => {
         service.#requests.set(endpoint, service.#requests.get(endpoint)! + 1);
@@ -104,15 +110,19 @@ export class Service {
 
   async #answer(name: string, message: Msg): Promise<void> {
     const began = performance.now();
-    const isQuery = name.startsWith("_");
+    const isBatch = name === BATCH;
+    const isQuery = isBatch || name.startsWith("_");
     try {
       const room = isQuery ? this.#queries : this.#actions;
-      const [flow, output] = await room.within(() =>
-        isQuery ? this.#ask(name, message) : this.#inject(name, message),
-      );
+      const [flow, output] = await room.within(() => {
+        if (isBatch) return this.#askEach(message);
+        return isQuery ? this.#ask(name, message) : this.#inject(name, message);
+      });
       const body = encode(output);
       const most = this.#host.bus.maxBytes;
       if (body.length > most) {
+        // The caller runs the query once for each input.
+        if (isBatch) throw new ServiceError(413, TOO_LARGE);
         const why = `the response of ${name} has ${body.length} bytes; the maximum is ${most}`;
         throw new ServiceError(500, why);
       }
@@ -131,42 +141,65 @@ export class Service {
     }
   }
 
+  /** Runs a query for the input of a message. */
   async #ask(name: string, message: Msg): Promise<[string, JsonObject]> {
-    const { worker, sealer, settings, database } = this.#host;
-    const spec = worker.spec.queries.get(name)!;
-    const named = message.headers?.get(wire.HEADERS.flow) || null;
-    if (named !== null && !wire.isId(named)) {
-      throw new ServiceError(400, `the header ${wire.HEADERS.flow} is not a UUID`);
-    }
+    const named = flowOf(message);
     const flow = named ?? wire.newFlow(Date.now());
+    const rows = await this.#rows(name, flow, named === null, () => parseObject(message.data));
+    return [flow, { rows }];
+  }
+
+  /** Runs a query for each input of a batch. One that fails fails the batch. */
+  async #askEach(message: Msg): Promise<[string, JsonObject]> {
+    const flow = flowOf(message);
+    if (flow === null) {
+      const why = `a batch needs the header ${wire.HEADERS.flow}; send one input to the query`;
+      throw new ServiceError(400, why);
+    }
+    const { query, inputs } = batchOf(message);
+    const results = await eachWithin(BATCH_CONCURRENCY, inputs, (input) =>
+      this.#rows(query, flow, false, () => input),
+    );
+    return [flow, { results }];
+  }
+
+  /** The rows of one input, as they are sent. A manual request has no flow. */
+  async #rows(
+    name: string,
+    flow: string,
+    isManual: boolean,
+    read: () => JsonObject,
+  ): Promise<JsonObject[]> {
+    const { worker, sealer, settings, database } = this.#host;
+    const spec = worker.spec.queries.get(name);
+    if (!spec) throw new ServiceError(400, `${worker.spec.name} has no query \`${name}\``);
     let input: JsonObject;
     try {
-      input = openSecrets(sealer, flow, spec.input, parseObject(message.data));
+      input = openSecrets(sealer, flow, spec.input, read());
     } catch (error) {
-      const code = error instanceof UnknownKey && named !== null ? 503 : 400;
+      const code = error instanceof UnknownKey && !isManual ? 503 : 400;
       throw new ServiceError(code, messageOf(error));
     }
     const mistakes = spec.input.mistakes(input) ?? (hasOperator(input) ? OPERATOR : null);
     if (mistakes) throw new ServiceError(400, mistakes);
-    if (named === null && holdsReference(input)) throw new ServiceError(400, NOT_ACCEPTED);
+    if (isManual && holdsReference(input)) throw new ServiceError(400, NOT_ACCEPTED);
     input = await this.#large(() => this.#host.resolved(input));
     const tooLong = spec.input.mistakes(input);
     if (tooLong) throw new ServiceError(400, tooLong);
-    const late = sleep(settings.requestTimeoutMs).then((): null => null);
     const asked = worker.queries.get(name)!({ input, db: database.proxy, settings: settings.own });
-    const found = await Promise.race([asked, late]).catch((error: unknown) => {
+    const result = asked.then((of) => ({ of }));
+    const found = await within(result, settings.requestTimeoutMs).catch((error: unknown) => {
       console.error(`the query ${name} failed:`, error);
       const isDatabase = error instanceof Error && error.name.startsWith("Mongo");
       throw new ServiceError(isDatabase ? 503 : 500, `the handler of ${name} failed`);
     });
     if (found === null) throw new ServiceError(503, `${name} has no result yet`);
-    const rows = toJson(found) as JsonObject[];
+    const rows = rowsIn(name, found.of);
     const wrong = holdsReference(rows) ? FORGED : rowMistakes(spec, rows);
     if (wrong) throw new ServiceError(500, wrong);
     const sealed = rows.map((row) => sealSecrets(sealer, flow, spec.output, row));
     // The caller of a manual request gets whole texts.
-    if (named === null) return [flow, { rows: sealed }];
-    return [flow, { rows: await this.#large(() => this.#host.stored(sealed)) }];
+    return isManual ? sealed : this.#large(() => this.#host.stored(sealed));
   }
 
   /** Reads or stores large values. */
@@ -209,4 +242,60 @@ export class Service {
     }
     throw new ServiceError(504, "timed out waiting for the action; it may still complete");
   }
+}
+
+/** The flow in the header of a request; `null` for a manual one. */
+function flowOf(message: Msg): string | null {
+  const flow = message.headers?.get(wire.HEADERS.flow) || null;
+  if (flow === null || wire.isId(flow)) return flow;
+  throw new ServiceError(400, `the header ${wire.HEADERS.flow} is not a UUID`);
+}
+
+/** Query and inputs of a batch. */
+function batchOf(message: Msg): { query: string; inputs: JsonObject[] } {
+  let why = "a batch has a query and a list of its inputs";
+  try {
+    const { query, inputs } = parseObject(message.data);
+    if (typeof query === "string" && Array.isArray(inputs) && inputs.every(isObject)) {
+      return { query, inputs };
+    }
+  } catch (error) {
+    why = messageOf(error);
+  }
+  throw new ServiceError(400, `not a batch of a query's inputs: ${why}`);
+}
+
+/** The rows that a handler returned, as JSON. */
+function rowsIn(name: string, found: unknown): JsonObject[] {
+  let rows: Json;
+  try {
+    rows = toJson(found);
+  } catch (error) {
+    throw new ServiceError(500, `the rows of ${name} do not fit the spec: ${messageOf(error)}`);
+  }
+  if (Array.isArray(rows) && rows.every(isObject)) return rows;
+  throw new ServiceError(500, `the handler of ${name} must return a list of objects`);
+}
+
+/** The results for all items, in order. `most` of them run at a time; an error ends all. */
+export async function eachWithin<T, R>(
+  most: number,
+  items: readonly T[],
+  run: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  let next = 0;
+  const runner = async (): Promise<void> => {
+    while (next < items.length) {
+      const at = next++;
+      try {
+        results[at] = await run(items[at]!);
+      } catch (error) {
+        next = items.length;
+        throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(most, items.length) }, runner));
+  return results;
 }

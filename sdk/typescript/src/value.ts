@@ -113,9 +113,17 @@ export function equal(a: Json, b: Json): boolean {
   return canonical(a) === canonical(b);
 }
 
-/** A value as JSON has it: dates and database IDs become strings. */
+/**
+ * A value as JSON has it: dates and database IDs become strings. Throws {@link BadValue} for one
+ * that JSON does not have, such as `NaN`, which would become null.
+ */
 export function toJson(value: unknown): Json {
-  const text = JSON.stringify(value);
+  const text = JSON.stringify(value, function (this: Record<string, unknown>, key, of: unknown) {
+    const given = this[key];
+    if (typeof of === "number" && !Number.isFinite(of)) throw new BadValue("not a finite number");
+    if (given instanceof Date && of === null) throw new BadValue("not a valid date");
+    return of;
+  });
   if (text === undefined) throw new BadValue("not a JSON value");
   return parse(Buffer.from(text));
 }

@@ -6,6 +6,7 @@ import { Host } from "./host.js";
 import { messageOf } from "./intake.js";
 import { settingsFrom, type Settings } from "./settings.js";
 import { Spec, type Query as QuerySpec } from "./spec.js";
+import { check } from "./types.js";
 import { isObject, toJson, type Json, type JsonObject } from "./value.js";
 import { uuidV5 } from "./wire.js";
 
@@ -34,6 +35,7 @@ export interface Call<Input = JsonObject> {
   /** Operations belong to the transaction of this action. */
   readonly db: Db;
   readonly settings: JsonObject;
+  /** The client that sent the request of this flow; equal for requests of one client. */
   readonly client: string | null;
   readonly device: string | null;
   readonly position: string | null;
@@ -127,6 +129,21 @@ export class Worker {
     return this;
   }
 
+  /**
+   * Registers the methods with the names of actions and queries. `concert gen` writes the interface
+   * of such an object.
+   */
+  handlers(handlers: object): this {
+    const methods = handlers as Record<string, (of: unknown) => Promise<any>>;
+    for (const name of this.spec.actions.keys()) {
+      if (name in methods) this.action(name, (call) => methods[name]!(call));
+    }
+    for (const name of this.spec.queries.keys()) {
+      if (name in methods) this.query(name, (query) => methods[name]!(query));
+    }
+    return this;
+  }
+
   /** Runs a function when the worker starts, for example to create indexes. */
   open(prepare: (db: Db) => unknown): this {
     this.#opens.push(prepare);
@@ -185,13 +202,18 @@ export function resultOf(result: unknown): unknown {
   return error === undefined || error === null || error === "" ? others : { error: String(error) };
 }
 
-/** The rows in the result of a method: one object is one row, null and an error are no row. */
+/**
+ * The rows in the result of a method: one object is one row, null and an error are no row. If the
+ * spec declares exactly one row with one output that accepts null, null is that row.
+ */
 export function rowsOf(query: QuerySpec, result: unknown): JsonObject[] {
-  if (result === null || result === undefined) return [];
-  const found = toJson(Array.isArray(result) ? result : [result]) as Json[];
   const [first, second] = query.output.params;
+  const only = first && !second ? first : null;
+  const isValue = query.rows === "one" && only !== null && check(only.type, null) === null;
+  if (!isValue && (result === null || result === undefined)) return [];
+  const found = toJson(Array.isArray(result) ? result : [result]) as Json[];
   const row = (of: Json): JsonObject =>
-    !isObject(of) && first && !second ? { [first.name]: of } : (of as JsonObject);
+    only && !isObject(of) ? { [only.name]: of } : (of as JsonObject);
   const isError = (of: Json): boolean => isObject(of) && Object.keys(of).join() === "error";
   return found.filter((of) => !isError(of)).map(row);
 }

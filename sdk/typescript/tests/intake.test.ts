@@ -17,8 +17,13 @@ actions
     enter (name: String, word: Secret) : (error: String)
     look (name: String) : (place: Number)
     keep (value: Any) : ()
+    note (note?: String | null, alias?: String) : (note?: String | null, alias?: String)
+    score () : (score: Number | null)
 queries
     _q () : (n: Number)*
+    _one () : (note: String | null)
+    _some () : (note: String | null)?
+    _both () : (note: String | null, n: Number)
 `);
 const FLOW = "0199f0a0-0000-7000-8000-000000000001";
 const ID = "0199f0a0-0001-7000-8000-00000000000a";
@@ -91,6 +96,31 @@ test("an output is sealed and checked", () => {
   ] as [string, unknown][]) {
     assert.equal(output(name, wrong)["fault"], "invalid");
   }
+});
+
+test("null is not a missing key", () => {
+  const output = (of: unknown) => outputOf(action("note"), ONE, FLOW, of);
+  for (const value of [{}, { note: null }, { note: "n", alias: "a" }]) {
+    const run = { opened: value, recorded: value };
+    assert.deepEqual(taken(value, "note"), { run });
+    assert.deepEqual(output(value), value);
+  }
+  assert.deepEqual(output({ note: null, alias: undefined }), { note: null });
+  assert.equal(faultOf(taken({ alias: null }, "note")), "invalid");
+  const error = "the output does not fit the spec: `alias` must be a string";
+  assert.deepEqual(output({ alias: null }), { error, fault: "invalid" });
+  const score = (of: unknown) => outputOf(action("score"), ONE, FLOW, { score: of });
+  assert.deepEqual(score(null), { score: null });
+  // JSON has neither; they are not null.
+  for (const wrong of [NaN, new Date(NaN)]) assert.equal(score(wrong)["fault"], "invalid");
+});
+
+test("null is a row only if the spec declares that value", () => {
+  const rows = (name: string, result: unknown) => rowsOf(SPEC.queries.get(name)!, result);
+  assert.deepEqual(rows("_one", null), [{ note: null }]);
+  assert.deepEqual(rows("_one", [null]), [{ note: null }]);
+  assert.deepEqual(rows("_some", null), []);
+  assert.deepEqual(rows("_both", undefined), []);
 });
 
 test("outputs with a secret under two keys are the same", () => {

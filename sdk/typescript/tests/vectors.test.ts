@@ -13,7 +13,7 @@ import { BadValue, canonical, equal, parse, parseObject } from "../src/value.js"
 import * as wire from "../src/wire.js";
 
 const file = new URL("../../../../docs/protocol/vectors.json", import.meta.url);
-const { ids, seals, values, subjects, headers, specs, types, largeValues } = JSON.parse(
+const { ids, seals, values, subjects, headers, specs, parameters, types, largeValues } = JSON.parse(
   readFileSync(file, "utf8"),
 );
 const bytes = (text: string): Uint8Array => Buffer.from(text);
@@ -81,6 +81,13 @@ test("specs", () => {
     const spec = Spec.parse(text);
     assert.deepEqual(spec.signature(), signature);
     assert.equal(spec.hash(), hash);
+  }
+});
+
+test("null and missing keys", () => {
+  for (const { text, checks } of parameters) {
+    const { input } = Spec.parse(`concept Of\nactions\n    take ${text} : ()\n`).actions.get("take")!;
+    for (const { value, mistakes } of checks) assert.equal(input.mistakes(value), mistakes);
   }
 });
 

@@ -1,5 +1,6 @@
 """Workers for Concert: durable actions that take effect once."""
 
+from .external import external
 from .settings import BadSetting, Settings
 from .spec import BadSpec, Spec
 from .worker import Call, Mismatch, Query, Refused, Retry, Throttled, Worker
@@ -16,4 +17,5 @@ __all__ = [
     "Spec",
     "Throttled",
     "Worker",
+    "external",
 ]

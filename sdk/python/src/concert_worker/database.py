@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from .external import Calls, TooManyCalls
+from .external import current as current_calls
 from .seal import Keyring
 from .settings import Settings
 from .value import Object
@@ -75,6 +77,8 @@ class _Call:
     has_written: bool = False
     errors: list[PyMongoError] = field(default_factory=list)
     number: int = 0
+    #: The run has ended, because it waits for a call of a service.
+    is_closed: bool = False
 
     async def run(self, name: str, operation: Awaitable[_T]) -> _T:
         number = self.number
@@ -85,6 +89,10 @@ class _Call:
                 operation.close()
             raise known[1]
         async with self.lock:
+            if self.is_closed:
+                if asyncio.iscoroutine(operation):
+                    operation.close()
+                raise asyncio.CancelledError
             try:
                 return await operation
             except PyMongoError as error:
@@ -245,25 +253,46 @@ class Database:
         self,
         action: str,
         permit: Callable[[], Awaitable[None]],
-        body: Callable[[], Awaitable[Object]],
+        body: Callable[[], Coroutine[Any, Any, Object]],
     ) -> Object:
         """Runs an action, and returns the output of its completion.
 
         `body` returns that output. If the action has a stamp, `body` does not run. `permit` raises
-        if this delivery must not write. Raises `Failed`, `Busy`, or an error of `body` or `permit`.
+        if this delivery must not write. Calls with `external` are made between transactions.
+
+        Raises `Failed`, `Busy`, or an error of `body` or `permit`.
         """
+        calls = Calls()
+        try:
+            return await self._transact(action, permit, body, calls)
+        except TooManyCalls as error:
+            raise Failed(str(error)) from None
+        finally:
+            calls.drop()
+
+    async def _transact(
+        self,
+        action: str,
+        permit: Callable[[], Awaitable[None]],
+        body: Callable[[], Coroutine[Any, Any, Object]],
+        calls: Calls,
+    ) -> Object:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _CONFLICTS_S
         delay = 0.002
         caught: _Caught = {}
         while True:
             try:
-                output = await self._attempt(action, permit, body, caught)
+                known = len(caught)
+                output = await self._attempt(action, permit, body, caught, calls)
                 if output is not None:
                     return output
                 if len(caught) > _MAX_CAUGHT:
                     why = f"the handler catches {_MAX_CAUGHT} duplicate keys"
                     raise Failed(f"{why}; look up keys before writes")
+                if len(caught) == known:
+                    await calls.make()
+                deadline = loop.time() + _CONFLICTS_S
                 continue
             except PyMongoError as error:
                 transient = error.has_error_label("TransientTransactionError")
@@ -303,10 +332,11 @@ class Database:
         self,
         action: str,
         permit: Callable[[], Awaitable[None]],
-        body: Callable[[], Awaitable[Object]],
+        body: Callable[[], Coroutine[Any, Any, Object]],
         caught: _Caught,
+        calls: Calls,
     ) -> Object | None:
-        """One run; `None` if the action must run again with what `caught` contains now."""
+        """One run; `None` if the action must run again with what `caught` and `calls` have now."""
         stamps = self._inner[STAMPS]
         async with self._inner.client.start_session() as session:
             await session.start_transaction(
@@ -317,17 +347,19 @@ class Database:
             stamp = await stamps.find_one({"_id": action}, session=session)
             if stamp is not None:
                 return cast(Object, json.loads(stamp["output"]))
+            known = dict(caught)
             call = _Call(session, caught)
-            token = _call.set(call)
             try:
-                output = await body()
+                output = await _run(call, calls, body)
             except Exception:
                 # Later errors follow from the duplicate key, which ended the transaction.
                 if call.has_caught():
                     return None
                 raise
-            finally:
-                _call.reset(token)
+            if output is None:
+                caught.clear()
+                caught.update(known)
+                return None
             async with call.lock:
                 if call.has_caught():
                     return None
@@ -345,6 +377,33 @@ class Database:
                 await stamps.insert_one(document, session=session)
                 await session.commit_transaction()
                 return output
+
+
+async def _run(
+    call: _Call, calls: Calls, body: Callable[[], Coroutine[Any, Any, Object]]
+) -> Object | None:
+    """The output of `body`; `None` if it needs the result of a call that is missing."""
+    calls.begin()
+    tokens = _call.set(call), current_calls.set(calls)
+    try:
+        running = asyncio.ensure_future(body())
+    finally:
+        _call.reset(tokens[0])
+        current_calls.reset(tokens[1])
+    suspended = asyncio.ensure_future(calls.suspended.wait())
+    try:
+        await asyncio.wait({running, suspended}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return running.result()
+        # The operation in progress ends; later ones do not run.
+        async with call.lock:
+            call.is_closed = True
+        return None
+    finally:
+        suspended.cancel()
+        if not running.done():
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 def _check(call: _Call) -> None:

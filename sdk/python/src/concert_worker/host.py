@@ -19,6 +19,7 @@ from .intake import (
     Invocation,
     Locked,
     fault,
+    has_operator,
     intake,
     is_same,
     output_of,
@@ -41,6 +42,7 @@ from .service import Service
 from .settings import Settings
 from .turns import Turns
 from .value import BadValue, Object, encode, parse_object
+from .wire import now_ms
 from .worker import Call, Refused, Retry, Throttled, Worker
 
 _log = logging.getLogger("concert_worker")
@@ -49,18 +51,6 @@ _OLDEST_POLL_S = 30.0
 _CLOCK_SKEW_MS = 60_000
 _DRAIN_S = 10.0
 _LARGE_CONCURRENCY = 4
-
-
-def now_ms() -> int:
-    """The time in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-def has_operator(value: object) -> bool:
-    """Reports whether a key begins with `$`, which would be an operator in a filter."""
-    if isinstance(value, dict):
-        return any(key.startswith("$") or has_operator(item) for key, item in value.items())
-    return isinstance(value, list) and any(map(has_operator, value))
 
 
 class Host:

@@ -163,14 +163,19 @@ def intake(
     return Input(opened, recorded)
 
 
+def has_operator(value: object) -> bool:
+    """Reports whether a key begins with `$`, which would be an operator in a filter."""
+    if isinstance(value, dict):
+        return any(key.startswith("$") or has_operator(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(has_operator, value))
+
+
 def output_of(spec: Action, sealer: Sealer, flow: str, output: object) -> Object:
     """The output of a completion, with secrets sealed; a fault if it does not fit the spec."""
     if not isinstance(output, dict):
         return fault("invalid", f"the handler of {spec.name} must return a dict")
     if ERROR in output and "error" not in (spec.success.names() if spec.success else ()):
         error = output[ERROR]
-        if output.get(FAULT) == "throttled":
-            return output
         if spec.can_fail and isinstance(error, str) and error and len(output) == 1:
             return output
         return fault(

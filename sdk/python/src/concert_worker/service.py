@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nats.errors
 from nats.micro import add_service as start_service
@@ -16,10 +16,11 @@ from nats.micro.service import Service as MicroService
 
 from . import wire
 from .bus import BusError
-from .intake import open_secrets, record, seal_secrets
+from .intake import has_operator, open_secrets, record, seal_secrets
 from .large import FORGED, NOT_ACCEPTED, Broken, Expired, references, resolved
 from .seal import NotASeal, UnknownKey
 from .value import BadValue, Object, encode, parse_object
+from .wire import now_ms
 from .worker import Query
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger("concert_worker")
 _VERSION = "0.1.0"
 _HEADERS_BYTES = 1024
+#: Endpoint of queries with several inputs.
+_BATCH = "query-batch"
+#: Maximum number of a batch's inputs that run concurrently.
+_BATCH_CONCURRENCY = 32
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class _Error(Exception):
@@ -60,7 +67,8 @@ class Service:
             },
         )
         service = Service(host, await start_service(host.bus.client, config))
-        for name in (*spec.actions, *spec.queries):
+        batch = (_BATCH,) if spec.queries else ()
+        for name in (*spec.actions, *spec.queries, *batch):
             await service._add(name)
         await host.bus.client.flush()
         return service
@@ -81,14 +89,21 @@ class Service:
 
     async def _answer(self, name: str, request: Request) -> None:
         began = time.perf_counter_ns()
-        is_query = name.startswith("_")
+        is_batch = name == _BATCH
+        is_query = is_batch or name.startswith("_")
         try:
             async with self._queries if is_query else self._actions:
-                run = self._ask if is_query else self._inject
-                flow, output = await run(name, request)
+                if is_batch:
+                    flow, output = await self._ask_each(request)
+                else:
+                    run = self._ask if is_query else self._inject
+                    flow, output = await run(name, request)
             body = encode(output)
             most = self._host.bus.client.max_payload - _HEADERS_BYTES
             if len(body) > most:
+                if is_batch:
+                    # The caller runs the query once for each input.
+                    raise _Error(413, "the results of the batch are too large for one message")
                 why = f"the response of {name} has {len(body)} bytes; the maximum is {most}"
                 raise _Error(500, why)
             work = str((time.perf_counter_ns() - began) // 1000)
@@ -103,50 +118,71 @@ class Service:
             await request.respond_error("500", why)
 
     async def _ask(self, name: str, request: Request) -> tuple[str, Object]:
-        from .host import has_operator, now_ms
-
-        host = self._host
-        spec = host.worker.spec.queries[name]
-        named = (request.headers or {}).get(wire.FLOW)
-        if named is not None and not wire.is_id(named):
-            raise _Error(400, f"the header {wire.FLOW} is not a UUID")
+        """Runs a query for the input of a request."""
+        named = _flow_of(request)
         flow = named or wire.new_flow(now_ms())
+        rows = await self._rows(name, flow, named is not None, lambda: parse_object(request.data))
+        return flow, {"rows": rows}
+
+    async def _ask_each(self, request: Request) -> tuple[str, Object]:
+        """Runs a query for each input of a batch. One that fails fails the batch."""
+        flow = _flow_of(request)
+        if flow is None:
+            raise _Error(400, f"a batch needs the header {wire.FLOW}; send one input to the query")
+        query, inputs = _batch_of(request)
+
+        async def run(value: Object) -> list[Object]:
+            return await self._rows(query, flow, True, lambda: value)
+
+        return flow, {"results": await each_within(_BATCH_CONCURRENCY, inputs, run)}
+
+    async def _rows(
+        self, name: str, flow: str, is_of_flow: bool, read: Callable[[], Object]
+    ) -> list[Object]:
+        """The rows of one input, as they are sent. A manual request has no flow."""
+        host = self._host
+        spec = host.worker.spec.queries.get(name)
+        if spec is None:
+            raise _Error(400, f"{host.worker.spec.name} has no query `{name}`")
         try:
-            opened = open_secrets(host.sealer, flow, spec.input, parse_object(request.data))
+            opened = open_secrets(host.sealer, flow, spec.input, read())
         except (BadValue, NotASeal) as error:
             raise _Error(400, str(error)) from None
         except UnknownKey as error:
-            raise _Error(503 if named else 400, str(error)) from None
+            raise _Error(503 if is_of_flow else 400, str(error)) from None
         mistakes = spec.input.mistakes(opened)
         if not mistakes:
-            opened = await self._resolved(opened, named is not None)
+            opened = await self._resolved(opened, is_of_flow)
             mistakes = spec.input.mistakes(opened)
         if not mistakes and has_operator(opened):
             mistakes = "a key in the input begins with `$`"
         if mistakes:
             raise _Error(400, mistakes)
         query = Query(opened, host.database.proxy, host.settings.own)
+        absent = {of.name for of in spec.input.params if of.optional and of.name not in opened}
         try:
             async with asyncio.timeout(host.settings.request_timeout_ms / 1000):
-                rows = await host.worker.queries[name](query)
+                found: Any = await host.worker.queries[name](query)
         except TimeoutError:
             raise _Error(503, f"{name} has no result yet") from None
         except Exception as error:
+            is_missing = isinstance(error, KeyError) and error.args[0] in absent
+            if is_missing and spec.rows != "one":
+                # A handler that requires an optional key finds no row for an input without it.
+                return []
             _log.exception("the query %s failed", name)
             is_database = type(error).__module__.startswith("pymongo")
             why = f"the handler of {name} failed: {type(error).__name__}"
             raise _Error(503 if is_database else 500, why) from None
-        try:
-            rows = parse_object(encode({"rows": rows}))["rows"]
-        except BadValue as error:
-            raise _Error(500, f"the rows of {name} are not JSON: {error}") from None
-        found = FORGED if any(references(rows)) else spec.mistakes(rows)
-        if found:
-            raise _Error(500, found)
+        rows = _rows_in(name, found)
+        wrong = FORGED if any(references(rows)) else spec.mistakes(rows)
+        if wrong:
+            raise _Error(500, wrong)
         sealed = [seal_secrets(host.sealer, flow, spec.output, row) for row in rows]
-        if named is not None:
+        # The caller of a manual request gets whole texts.
+        if is_of_flow:
             sealed = await self._large(host.stored(sealed))
-        return flow, {"rows": sealed}
+        return sealed
 
     async def _resolved(self, opened: Object, is_of_flow: bool) -> Object:
         if not is_of_flow and any(references(opened)):
@@ -168,8 +204,6 @@ class Service:
             raise _Error(503, str(error)) from None
 
     async def _inject(self, name: str, request: Request) -> tuple[str, Object]:
-        from .host import now_ms
-
         host, client = self._host, self._host.bus.client
         spec = host.worker.spec.actions[name]
         try:
@@ -196,3 +230,56 @@ class Service:
             raise _Error(504, why) from None
         finally:
             await answers.unsubscribe()
+
+
+def _flow_of(request: Request) -> str | None:
+    """The flow in the header of a request; `None` for a manual one."""
+    flow = (request.headers or {}).get(wire.FLOW)
+    if flow is not None and not wire.is_id(flow):
+        raise _Error(400, f"the header {wire.FLOW} is not a UUID")
+    return flow
+
+
+def _batch_of(request: Request) -> tuple[str, list[Object]]:
+    """Query and inputs of a batch."""
+    why = "a batch has a query and a list of its inputs"
+    try:
+        batch = parse_object(request.data)
+        query, inputs = batch.get("query"), batch.get("inputs")
+        if isinstance(query, str) and isinstance(inputs, list):
+            if all(isinstance(of, dict) for of in inputs):
+                return query, inputs
+    except BadValue as error:
+        why = str(error)
+    raise _Error(400, f"not a batch of a query's inputs: {why}")
+
+
+def _rows_in(name: str, found: Any) -> list[Object]:
+    """The rows that a handler returned, as JSON."""
+    try:
+        rows = parse_object(encode({"rows": found}))["rows"]
+    except BadValue as error:
+        raise _Error(500, f"the rows of {name} do not fit the spec: {error}") from None
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    raise _Error(500, f"the handler of {name} must return a list of dicts")
+
+
+async def each_within(
+    most: int, items: Sequence[_T], run: Callable[[_T], Awaitable[_R]]
+) -> list[_R]:
+    """The results for all items, in order. `most` of them run at a time; an error ends all."""
+    results: dict[int, _R] = {}
+    numbered = iter(enumerate(items))
+
+    async def runner() -> None:
+        for at, item in numbered:
+            results[at] = await run(item)
+
+    runners = [asyncio.ensure_future(runner()) for _ in range(min(most, len(items)))]
+    try:
+        await asyncio.gather(*runners)
+    finally:
+        for task in runners:
+            task.cancel()
+    return [results[at] for at in range(len(items))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+import time
 import uuid
 from dataclasses import dataclass
 
@@ -141,3 +142,8 @@ def is_inbox(subject: str) -> bool:
 def one_line(text: str) -> str:
     """A text as a header value."""
     return re.sub(r"[\x00-\x1f\x7f]+", " ", text).strip()[:1000]
+
+
+def now_ms() -> int:
+    """The time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

@@ -7,10 +7,11 @@ import inspect
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -18,7 +19,18 @@ from . import wire
 from .settings import Settings
 from .spec import Query as QuerySpec
 from .spec import Spec
+from .types import check
 from .value import Object
+
+if TYPE_CHECKING:
+    # Python 3.11 has no defaults of type variables, but type checkers do.
+    from typing_extensions import TypeVar
+
+    Input = TypeVar("Input", default=Object)
+else:
+    from typing import TypeVar
+
+    Input = TypeVar("Input")
 
 
 class Refused(Exception):
@@ -38,16 +50,17 @@ class Throttled(Exception):
 
 
 @dataclass(frozen=True)
-class Call:
+class Call(Generic[Input]):
     """An action to execute. Its secrets are in clear."""
 
     #: The same at every delivery.
     id: str
     flow: str
-    input: Object
+    input: Input
     #: Operations belong to the transaction of this action.
     db: AsyncDatabase[dict[str, Any]]
     settings: Object
+    #: The client that sent the request of this flow; equal for requests of one client.
     client: str | None = None
     device: str | None = None
     position: str | None = None
@@ -58,10 +71,10 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Query:
+class Query(Generic[Input]):
     """A query to answer. Its secrets are in clear."""
 
-    input: Object
+    input: Input
     db: AsyncDatabase[dict[str, Any]]
     settings: Object
 
@@ -70,19 +83,32 @@ def _name(handler: Callable[..., Any]) -> str:
     return str(getattr(handler, "__name__", ""))
 
 
-ActionHandler = Callable[[Call], Awaitable[Object]]
-QueryHandler = Callable[[Query], Awaitable[list[Object]]]
+def _method(name: str) -> str:
+    """Name of the method of an action or query: a keyword gets a `_` after it."""
+    return f"{name}_" if iskeyword(name) else name
+
+
+#: The handler of an action; returns its output.
+ActionHandler = Callable[[Call[Any]], Awaitable[Mapping[str, Any]]]
+#: The handler of a query; returns its rows.
+QueryHandler = Callable[[Query[Any]], Awaitable[Sequence[Mapping[str, Any]]]]
+_Action = TypeVar("_Action", bound=ActionHandler)
+_Query = TypeVar("_Query", bound=QueryHandler)
 
 
 def rows_of(query: QuerySpec, result: Any) -> list[Object]:
-    """The rows in the result of a method: one dict is one row, `None` and an error are no row."""
-    if result is None:
+    """The rows in the result of a method: one dict is one row, `None` and an error are no row.
+
+    If the spec declares exactly one row with one output that accepts null, `None` is that row.
+    """
+    params = query.output.params
+    only = params[0] if len(params) == 1 else None
+    is_value = query.rows == "one" and only is not None and check(only.type, None) is None
+    if result is None and not is_value:
         return []
     found = result if isinstance(result, (list, tuple)) else [result]
-    names = query.output.names()
-    if len(names) == 1:
-        (name,) = names
-        found = [row if isinstance(row, dict) else {name: row} for row in found]
+    if only is not None:
+        found = [row if isinstance(row, dict) else {only.name: row} for row in found]
     return [row for row in found if not (isinstance(row, dict) and set(row) == {"error"})]
 
 
@@ -129,11 +155,14 @@ class Worker:
         own = methods or {}
         holder: dict[str, Any] = {}
 
+        def method_of(name: str) -> str:
+            return own.get(name) or _method(name)
+
         async def open_(db: AsyncDatabase[dict[str, Any]]) -> None:
             holder["instance"] = (create or concept)(db)
 
         async def method(name: str, value: Object) -> Any:
-            result = getattr(holder["instance"], own.get(name, name))(value)
+            result = getattr(holder["instance"], method_of(name))(value)
             return await result if inspect.isawaitable(result) else result
 
         def action(name: str) -> ActionHandler:
@@ -152,26 +181,40 @@ class Worker:
 
         worker._opens.append(open_)
         for name in worker.spec.actions:
-            if hasattr(concept, own.get(name, name)):
+            if hasattr(concept, method_of(name)):
                 worker.actions[name] = action(name)
         for name in worker.spec.queries:
-            if hasattr(concept, own.get(name, name)):
+            if hasattr(concept, method_of(name)):
                 worker.queries[name] = query(name)
         return worker
 
-    def action(self, name: str | None = None) -> Callable[[ActionHandler], ActionHandler]:
+    def handlers(self, handlers: object) -> Worker:
+        """Registers the methods with the names of actions and queries, and returns the worker.
+
+        `concert gen` writes the protocol of such an object. A name that is a Python keyword has a
+        `_` after it.
+        """
+        for name in self.spec.actions:
+            if hasattr(handlers, _method(name)):
+                self.actions[name] = getattr(handlers, _method(name))
+        for name in self.spec.queries:
+            if hasattr(handlers, _method(name)):
+                self.queries[name] = getattr(handlers, _method(name))
+        return self
+
+    def action(self, name: str | None = None) -> Callable[[_Action], _Action]:
         """Registers the handler of an action; its name is that of the function by default."""
 
-        def register(handler: ActionHandler) -> ActionHandler:
+        def register(handler: _Action) -> _Action:
             self.actions[name or _name(handler)] = handler
             return handler
 
         return register
 
-    def query(self, name: str | None = None) -> Callable[[QueryHandler], QueryHandler]:
+    def query(self, name: str | None = None) -> Callable[[_Query], _Query]:
         """Registers the handler of a query."""
 
-        def register(handler: QueryHandler) -> QueryHandler:
+        def register(handler: _Query) -> _Query:
             self.queries[name or _name(handler)] = handler
             return handler
 
