@@ -13,6 +13,7 @@ use crate::describe::DescribeArgs;
 use crate::explain::ExplainArgs;
 use crate::flow::{FlowArgs, FlowsArgs, TailArgs, WhyNotArgs};
 use crate::fmt::FmtArgs;
+use crate::generate::GenArgs;
 use crate::graph::GraphArgs;
 use crate::keys::KeysArgs;
 use crate::ready::ReadyArgs;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Print the HTTP API as OpenAPI, or the message bus as AsyncAPI
     Describe(DescribeArgs),
+    /// Write the types of a concept's worker, for TypeScript or Python
+    Gen(GenArgs),
     /// Print the graph of actions and rules
     Graph(GraphArgs),
     /// Check specs and rules, and report all errors

@@ -14,6 +14,7 @@ mod describe;
 mod explain;
 mod flow;
 mod fmt;
+mod generate;
 mod graph;
 mod keys;
 mod operator;
@@ -92,6 +93,7 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::Check(args) => check::run(&args, workers),
         Command::Explain(args) => explain::run(&args, workers),
         Command::Describe(args) => describe::run(&args, workers),
+        Command::Gen(args) => generate::run(&args, workers),
         Command::Graph(args) => graph::run(&args, workers),
         Command::Setup(args) => Box::pin(setup::run(args, workers)).await,
         Command::Keys(args) => Box::pin(keys::run(args, workers)).await,
