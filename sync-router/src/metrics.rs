@@ -47,7 +47,7 @@ static METRICS: LazyLock<RouterMetrics> = LazyLock::new(|| {
         );
         registry.register(
             "concert_router_queries_abandoned",
-            "Queries without a result when their callers had left, by concept",
+            "Queries that the router gave up because they had no result in time, by concept",
             metrics.abandoned.clone(),
         );
         metrics
@@ -60,7 +60,7 @@ pub(crate) fn delivered(times: i64) {
     counter.inc();
 }
 
-/// Counts a query that had no result when its caller had left.
+/// Counts a query that the router gave up because it had no result in time.
 pub(crate) fn abandoned(concept: &str) {
     METRICS.abandoned.get_or_create(&OfConcept { concept: concept.to_owned() }).inc();
 }

@@ -321,7 +321,9 @@ struct Unanswered(HashMap<u64, u64>);
 #[derive(Debug, PartialEq, Eq)]
 enum Kept {
     Yes,
+    /// The time until which it is retried has passed.
     CallerHasLeft,
+    /// Too many completions wait for queries of the concept.
     TooMany,
 }
 

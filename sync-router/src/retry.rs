@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::effects::{self, Performer};
 
-/// Timeout of a request: a query may use its whole grace period.
+/// Timeout of a request. A query without a result is retried for less than this time.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Error of a retry of a completion.
@@ -29,13 +29,13 @@ pub enum RetryError {
     Refused(String),
 }
 
-/// Requests that a router fires the rules on the completion with this subject. The ids of all
-/// messages are derived from the log, so effects that exist already are not repeated.
+/// Asks a router to fire the rules on the completion with this subject. The ids of all messages are
+/// derived from the log, so effects that exist already are not repeated.
 ///
 /// # Errors
 /// See [`RetryError`]. Another retry is safe.
 pub async fn retry(bus: &Bus, subject: &str) -> Result<(), RetryError> {
-    // The timeout here is longer than the client's own.
+    // The NATS client's own timeout is too short, so it is disabled; `TIMEOUT` applies below.
     let request = Request::new().payload(subject.to_owned().into()).timeout(None);
     let request = bus.client.send_request(ROUTER_RETRY, request);
     match tokio::time::timeout(TIMEOUT, request).await {
@@ -89,7 +89,7 @@ async fn find(performer: &Performer, subject: &str) -> Result<Logged, String> {
     effects::logged(stored.seq, subject, Some(&stored.headers), &stored.body)
 }
 
-/// Fires the rules on a completion. The error is its reason.
+/// Fires the rules on a completion. The error is the reason why they cannot fire.
 async fn fire(performer: &Performer, limits: Limits, logged: Logged) -> Result<(), String> {
     const NOT_NOW: &str = "the rules cannot fire now; try again later";
     let mut engine = Engine::without_rules(limits);

@@ -35,7 +35,8 @@ enum State {
     /// The lookup of a completion by an earlier delivery.
     Looking,
     WaitingForTurn,
-    /// The same lookup again: another delivery may have had its turn before.
+    /// A second lookup of that completion, after the wait: another delivery may have had its turn
+    /// before.
     LookingInTurn,
     TakingNote,
     LeavingNote,

@@ -46,8 +46,7 @@ impl Ranges {
     }
 }
 
-/// Reads a list, or a comma-separated text from a variable or flag, for `#[serde(deserialize_with =
-/// "list")]`.
+/// Reads a list, or a comma-separated text from a variable or flag. For the attribute
 /// `#[serde(deserialize_with = "list")]`.
 ///
 /// # Errors

@@ -13,8 +13,8 @@ use crate::token::TokenHash;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) user: String,
-    /// Id of the key from which release 0.1.0 derived the token. Empty in newer sessions; that
-    /// release requires the field.
+    /// Id of the key from which release 0.1.0 derived the token. Newer releases store an empty
+    /// text, because release 0.1.0 cannot read a session without this field.
     key: String,
     pub(crate) idle_expires_at: DateTime,
     expires_at: DateTime,
@@ -48,7 +48,8 @@ impl Session {
         self.expires_at.min(self.idle_expires_at)
     }
 
-    /// The last use, up to [`Settings::touch_after`] too early: the idle expiry follows from it.
+    /// The last use, computed from the idle expiry. A use moves the idle expiry only after
+    /// [`Settings::touch_after`], so the real last use may be later by up to that time.
     pub(crate) fn used_at(&self, settings: &Settings) -> DateTime {
         let idle_ms = i64::try_from(settings.idle().as_millis()).unwrap_or(i64::MAX);
         DateTime::from_millis(self.idle_expires_at.timestamp_millis().saturating_sub(idle_ms))

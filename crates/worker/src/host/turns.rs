@@ -24,9 +24,9 @@ const LONGEST: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub(crate) struct Turns {
     isolated: Mutex<()>,
-    /// Write-locked by an isolated attempt, read-locked by other redelivered ones. Neither waits
-    /// longer than [`LONGEST`]: a handler that never returns must not block other redelivered
-    /// actions.
+    /// Write-locked by an isolated attempt, read-locked by other redelivered actions. Neither waits
+    /// longer than [`LONGEST`] for this lock: a handler that never returns must not block redelivered
+    /// actions that are not isolated.
     shared: RwLock<()>,
     concept: ConceptName,
     notes: Store,

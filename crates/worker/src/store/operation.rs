@@ -20,7 +20,8 @@ pub(super) async fn run<T>(
     part(name, doing).await.map_err(unavailable)
 }
 
-/// Converts a database error. A retry can help with any of them, because the input is valid.
+/// Converts a database error. Every database error is retried: the input fits the spec, so the
+/// database is assumed to be the cause.
 pub(super) fn unavailable(error: Error) -> Stop {
     retry(because(error))
 }
