@@ -2,7 +2,8 @@
 //!
 //! An unbounded queue is useless under overload: every request times out, and its work is wasted.
 //! So the limit of a path is its recent response rate times the allowed wait (Little's law). Excess
-//! requests are rejected immediately. Each path has its own limit, and no path can use all slots.
+//! requests are rejected immediately. Each path has its own limit. By default it is below the limit
+//! of the edge, so no path can use all slots.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -28,22 +28,21 @@ use crate::uploads::{Uploads, has_large};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BodyLimits {
-    /// Maximum request body size in bytes, without large values; larger bodies get 413. About three
-    /// quarters of the message size of NATS (`max_payload`) is a limit as well.
+    /// Maximum request body size in bytes, without large values; larger bodies get 413. If about
+    /// three quarters of the message size of NATS (`max_payload`) is less, that is the limit.
     #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub body_limit_bytes: usize,
     /// Maximum characters of a string in a request body, for strings without a length in the
-    /// concept specs; longer strings get 400. Large values are exempt: with the default, every
-    /// longer string is one, except secrets and IDs. 0 disables the limit.
+    /// concept specs; longer strings get 400. Large values are exempt. So with the default, the
+    /// limit applies only to secrets and IDs, which are never large values. 0 disables the limit.
     pub string_limit_chars: u32,
     /// Maximum size of a large value, in bytes; a larger one gets 413. A large value is a string of
-    /// more than 32 KiB in a request body; it is stored beside the log. The large values of one
-    /// body together, in the form in which they are sent, have the same limit. 0 turns large values
-    /// off.
+    /// more than 32 KiB in a request body; it is stored beside the log. A body as a whole, as it is
+    /// sent, may have this size plus `http.body_limit_bytes`. With the default, a file that is sent
+    /// in base64 may have 48 MiB. 0 turns large values off.
     #[schemars(range(min = 0, max = VALUE_MAX_BYTES))]
     pub large_value_limit_bytes: u64,
-    /// Maximum number of concurrent requests whose large values are stored; excess requests get
-    /// 503.
+    /// Maximum number of concurrent requests with large values; excess requests get 503.
     #[schemars(range(min = 1, max = 1024))]
     pub max_uploads: usize,
     /// Maximum number of concurrent responses with large values; excess responses wait, and get 503

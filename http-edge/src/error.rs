@@ -29,7 +29,7 @@ pub struct ErrorArgs {
     /// `body` for other errors.
     #[schemars(with = "Shape")]
     pub errors: ErrorShape,
-    /// Status of a request with a missing or invalid key. Only 400 and 422 are allowed.
+    /// Status of a request with a missing or invalid key: 400 or 422. Other values are an error.
     #[serde(deserialize_with = "misfit_status")]
     #[schemars(range(min = 400, max = 422))]
     pub misfit_status: u16,

@@ -40,10 +40,12 @@ pub struct RouterLimits {
     /// Maximum number of actions per flow; a flow that reaches it stops, and its request gets 508.
     #[schemars(range(min = 1, max = 1000))]
     pub flow_actions: u64,
-    /// Maximum length of a chain of actions in a flow, each caused by the previous one.
+    /// Maximum length of a chain of actions in a flow, each caused by the previous one; a flow that
+    /// reaches it stops, and its request gets 508.
     #[schemars(range(min = 1, max = 1000))]
     pub flow_depth: u32,
-    /// Maximum size of an action's input, in bytes.
+    /// Maximum size of an action's input, in bytes; a rule that would exceed it stops the flow, and
+    /// the request gets 508.
     #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub action_bytes: usize,
     /// Maximum number of cached flows; an evicted flow is reread from the log when it continues.

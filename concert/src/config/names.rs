@@ -31,7 +31,7 @@ pub(super) enum Support {
 /// Format of the text of a flag or variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// The format of the key's kind.
+    /// The usual format of the setting's type.
     Plain,
     /// A boolean; the flag alone means true.
     Switch,
@@ -174,7 +174,7 @@ pub(crate) fn variable(key: &str) -> String {
 
 /// Prefix of all Concert variables.
 pub(super) const PREFIX: &str = "CONCERT_";
-/// Separator of section and key. A variable without it is not a setting, or is deprecated.
+/// Separator of section and key. A `CONCERT_` variable without it is deprecated, or no setting.
 pub(super) const SEPARATOR: &str = "__";
 
 /// Parses `name=key` to the table of the cookie.

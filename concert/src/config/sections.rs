@@ -50,9 +50,10 @@ pub struct Settings {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct App {
-    /// Name of the application, shown by `concert up`.
+    /// Name of the application, which `concert up` prints.
     pub name: Option<String>,
-    /// Directory for data, logs and keys.
+    /// Directory of `concert up` for the data and logs of its servers, and for keys. Deleting it
+    /// gives an empty state.
     pub data_dir: PathBuf,
     /// Directory of the key files. If it is not set, `concert up` uses `keys` in the data
     /// directory.
@@ -159,7 +160,7 @@ pub(super) const MONGODB_URI: &str = "mongodb://127.0.0.1:27017/?directConnectio
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mongodb {
-    /// URI of an existing MongoDB replica set (also `MONGODB_URI`); one member is enough.
+    /// URI of an existing MongoDB replica set (also `MONGODB_URI`), which may have only one member.
     /// `concert up` starts a server if it is not set.
     pub uri: Option<String>,
     /// Port for the MongoDB server that `concert up` starts; 0 picks a free port.

@@ -173,7 +173,8 @@ const HEAD: &str = "# Configuration
 
 A setting can come from four sources. If several have it, the first of these wins: a flag, an
 environment variable, the file `concert.toml`, the default. So an environment variable wins over the
-file. Tables such as `http.passthrough` are merged key by key.
+file. Tables such as `http.passthrough` are merged key by key. A process reads its settings once, at
+its start; restart it after a change.
 
 Concert reads `concert.toml` in the *directory of the application*. This is the current directory if
 it has `concert.toml`, `concepts` or `syncs`, and otherwise the nearest directory above with a
@@ -189,13 +190,16 @@ it has `concert.toml`, `concepts` or `syncs`, and otherwise the nearest director
   `--set section.key=value` sets any setting.
 - **Variables.** `CONCERT_<SECTION>__<KEY>`, with two underscores, such as `CONCERT_HTTP__LISTEN`.
   An empty variable counts as unset. Other `CONCERT_` variables are ignored, except the [deprecated
-  names](#deprecated-names). Kubernetes may inject `CONCERT_NATS_PORT=tcp://10.0.0.1:4222` for a
-  service: it is ignored, because its value is not a port.
+  names](#deprecated-names) and the variables of single flags, which `--help` shows:
+  `CONCERT_HAND_OUT`, `CONCERT_NATS_ACCOUNTS` and `CONCERT_NATS_PID_FILE`. `compose.yaml` itself
+  reads `CONCERT_PORT`. Kubernetes may inject `CONCERT_NATS_PORT=tcp://10.0.0.1:4222` for a service:
+  it is ignored, because its value is not a port.
 - **Values in flags and variables.** Booleans: `true`, `false`, `1`, `0`, `yes`, `no`, `on`, `off`,
   in any case. Lists: strings separated by commas, or a TOML array. Tables: a TOML inline table.
 - **Standard variables.** `NATS_URL`, `NATS_CREDS`, `NATS_NKEY`, `NATS_CA`, `NATS_CERT`, `NATS_KEY`,
   `MONGODB_URI`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` and
-  `OTEL_SDK_DISABLED` are read as well; the `CONCERT_` variable wins.
+  `OTEL_SDK_DISABLED` are read as well; the `CONCERT_` variable wins. Further `OTEL_` variables, for
+  which there is no setting, are listed under [traces](operations.md#traces).
 - **Errors.** An unknown key is an error for every command. An invalid value is an error for the
   commands that use it. All errors are reported together.
 

@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 use crate::output;
 
-/// Runs the arguments as a command, and exits with its status. Terminates the process group when
-/// standard input is closed: this process has exited, even by `kill -9`.
+/// A script that runs its arguments as a command, and exits with the status of the command. Its
+/// standard input closes when `concert` exits, even by `kill -9`. Then it terminates the process
+/// group.
 const GUARDIAN: &str = r#"
 trap : TERM INT
 exec 3<&0 </dev/null
@@ -82,14 +83,14 @@ impl Process {
     pub(super) async fn exited(&mut self) -> ExitStatus {
         let status = self.guardian.wait().await.unwrap_or_default();
         self.signal(Signal::KILL);
-        // Its last lines say why.
+        // The last lines of the output say why the program exited.
         let printed = async { while self.output.join_next().await.is_some() {} };
         drop(tokio::time::timeout(OUTPUT_TIMEOUT, printed).await);
         status
     }
 
-    /// Stops the program and its children; kills those that do not stop in time. Returns when the
-    /// output of all of them is printed.
+    /// Stops the program and its children, and returns when their output is printed. Kills those
+    /// that do not stop in time, and returns without waiting for further output.
     pub(super) async fn stop(mut self) {
         self.signal(Signal::TERM);
         let ended = async {
@@ -151,7 +152,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         process.stop().await;
-        // A process that only waits for its parent has no program.
+        // A zombie has no link `exe`.
         let child = std::fs::read_to_string(ready).unwrap();
         let program = std::fs::read_link(format!("/proc/{}/exe", child.trim()));
         assert!(program.is_err(), "{program:?}");

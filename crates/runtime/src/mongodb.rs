@@ -25,7 +25,7 @@ use crate::keys::{self, KeyError};
 /// Address of the MongoDB replica set, and settings of the connection.
 #[derive(Debug, Clone)]
 pub struct StoreArgs {
-    /// URI of the MongoDB replica set (one member is enough).
+    /// URI of the MongoDB replica set (which may have only one member).
     pub mongodb_uri: String,
     /// Prefix of each concept's database; `_` and the concept's name in lower case follow.
     pub database_prefix: String,

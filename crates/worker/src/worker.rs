@@ -34,8 +34,8 @@ const LARGE_BUDGET_MIN: u64 = 64 * 1024;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostLimits {
-    /// Maximum number of concurrent actions of one worker; others wait in the queue of the concept.
-    /// Each of several workers of a concept has this limit.
+    /// Maximum number of concurrent actions of one worker; further ones wait in the queue of the
+    /// concept. Each of several workers of a concept has this limit.
     #[serde(rename = "concurrency")]
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub worker_concurrency: usize,
@@ -44,11 +44,12 @@ pub struct HostLimits {
     #[serde(rename = "attempts")]
     #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub worker_attempts: i64,
-    /// Maximum difference between clocks when a deadline is compared, in milliseconds.
+    /// Difference between the clocks of two machines that is tolerated, in milliseconds: a worker
+    /// treats a deadline as passed only this time after it.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub clock_skew_ms: u64,
     /// Maximum size of the large values in the inputs of concurrent actions and queries of one
-    /// worker, in bytes. Others wait; an input above it fails.
+    /// worker, in bytes. Further actions and queries wait; one whose input alone is larger fails.
     #[schemars(range(min = LARGE_BUDGET_MIN, max = i64::MAX))]
     pub large_value_budget_bytes: u64,
     /// Milliseconds that a synchronous request (`nats req concept.…`) waits for its action.

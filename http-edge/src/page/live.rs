@@ -59,7 +59,7 @@ impl Live {
                 };
                 let Some(notice) = notice else { return };
                 match value::object(&notice.payload) {
-                    // Serialized again, so it has no line break, which would end the event. The
+                    // Serialized again to remove line breaks: a line break would end the event. The
                     // send fails if no console is connected.
                     Ok(notice) => drop(notices.send(Value::Object(notice).to_string().into())),
                     Err(error) => tracing::debug!(%error, "cannot parse a notice of flows"),

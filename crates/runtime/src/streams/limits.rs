@@ -12,7 +12,7 @@ const HOURS_MAX: u64 = 10 * 366 * 24;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogLimits {
-    /// Hours that a completion stays in the log.
+    /// Hours that a completion stays in the log. After that, its flow cannot continue.
     #[serde(rename = "max_age_hours")]
     #[schemars(range(min = 1, max = HOURS_MAX))]
     pub log_max_age_hours: u64,
@@ -27,7 +27,7 @@ pub struct LogLimits {
     #[serde(rename = "max_bytes")]
     #[schemars(range(min = 0, max = i64::MAX))]
     pub log_max_bytes: i64,
-    /// Maximum number of invocations in the queue of one concept; the router publishes the others
+    /// Maximum number of invocations in the queue of one concept; the router publishes further ones
     /// later.
     #[schemars(range(min = 1, max = i64::MAX))]
     pub queue_max_messages: i64,
