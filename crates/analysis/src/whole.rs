@@ -1,8 +1,8 @@
 //! The third stage checks the whole program: it explores every run of every path, and shows each
 //! error with a run that causes it.
 //!
-//! A comment `// allow C0501: reason` above a rule of the path, or above the rule itself,
-//! suppresses a code there. The reason is required.
+//! A comment `// allow C0501: reason` above a rule suppresses the code for that rule, and for
+//! findings about its path. The reason is required.
 
 mod answers;
 mod call_after_response;
@@ -34,7 +34,7 @@ struct Explored<'a> {
     is_cut: bool,
 }
 
-/// Checks a program without errors in syntax, names and types.
+/// Checks a program that has no errors in syntax, names and types.
 pub(crate) fn judge(program: &Program, defs: &[SyncDef], diagnostics: &mut Vec<Diagnostic>) {
     let places = Places::new(program, defs);
     let rules = Rules::new(program);

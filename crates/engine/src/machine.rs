@@ -2,9 +2,9 @@
 //! clock and no randomness.
 //!
 //! For the completion with log sequence *n* the engine computes the invocations that *n* causes.
-//! They are a pure function of the rules and the flow's log up to *n*. Later messages have one use:
-//! an invocation that they complete is skipped. The acknowledgement of *n* is an effect too: it
-//! follows when everything that *n* caused is stored.
+//! They are a pure function of the rules and the flow's log up to *n*. Later messages matter only in
+//! one way: the engine does not repeat an invocation that already has its completion. The
+//! acknowledgement of *n* is an effect too: it follows when everything that *n* caused is stored.
 //!
 //! The engine needs no persistent state: it reads a flow that is not in memory from the log again.
 //! `Engine::received` says when a cached flow may be used.
@@ -184,8 +184,8 @@ impl Engine {
     /// Records a received sequence; returns whether it is the newest.
     ///
     /// A cached flow that is complete through *k* may be used for *n* only if this engine received
-    /// every sequence in (k, n]. A missed message could belong to this flow. A delivery count of 1
-    /// does not prove that none was missed, because the server resets the count after a crash.
+    /// every sequence in (k, n]. A missed message could belong to this flow. The delivery count of a
+    /// message cannot replace this check, because the server resets it after a crash.
     fn received(&mut self, seq: u64) -> bool {
         if seq <= self.last {
             return false;
@@ -291,7 +291,7 @@ impl Engine {
         let Some(mut reading) = self.reading.remove(&flow) else {
             return Vec::new();
         };
-        // Messages after the read are known from their deliveries, if this engine missed none.
+        // A message after the read counts as covered if this engine missed no delivery since then.
         let unbroken = through + 1 >= self.run_start;
         let covered = through >= reading.at_least
             && reading.waiting.iter().all(|logged| {
@@ -358,10 +358,10 @@ impl Engine {
         dead(seqs, "the flow has more messages than one read returns")
     }
 
-    /// Returns the effects of these completions of a known flow, and evicts the flow if it is
-    /// finished: the next flow reuses its memory while it is in the CPU cache.
+    /// Returns the effects of these completions of a known flow. A finished flow is evicted
+    /// immediately, so that the next flow reuses its memory while that is in the CPU cache.
     fn fire_all(&mut self, flow: FlowId, seqs: impl IntoIterator<Item = u64>) -> Vec<Effect> {
-        // Most completions have one effect. Room for more would cost the largest allocation of a
+        // Most completions have one effect. A larger capacity would be the largest allocation of a
         // step.
         let mut effects = Vec::with_capacity(1);
         for seq in seqs {
@@ -421,7 +421,8 @@ impl Engine {
         }
     }
 
-    /// Runs the rules with queries at a completion until a result is missing.
+    /// Runs the rules with queries for a completion, with the results that are known. Asks for the
+    /// missing ones, or records the outcome.
     fn think(&mut self, seq: u64) -> Vec<Effect> {
         let Some(thinking) = self.thinking.get_mut(&seq) else {
             return Vec::new();

@@ -114,7 +114,7 @@ pub struct CallDef {
 pub struct ArgDef {
     /// The parameter.
     pub param: Ident,
-    /// `name?`: omitted if null.
+    /// `name?`: omitted if null. For a parameter that accepts null: only if the key is missing.
     pub omit_null: bool,
     /// The value.
     pub value: ExprDef,

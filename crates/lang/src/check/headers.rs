@@ -65,7 +65,7 @@ pub(crate) fn check(
     found.into_iter().map(|(header, _)| header).collect()
 }
 
-/// Returns whether one header value can fill both.
+/// Returns whether one header of a request can match both declarations.
 fn overlap(a: &SecretHeader, b: &SecretHeader) -> bool {
     let has_same_scheme = match (&a.scheme, &b.scheme) {
         (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),

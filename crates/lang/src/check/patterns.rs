@@ -203,7 +203,7 @@ impl Rule<'_> {
     }
 }
 
-/// Reports a path that is not a pattern, or that is written like another one.
+/// Reports an invalid path, and a literal path with a segment that looks like a parameter.
 fn judge_path(path: &str, span: Span) -> Option<Diagnostic> {
     match PathPattern::parse(path) {
         Ok(_) => {
