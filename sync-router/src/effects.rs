@@ -163,8 +163,8 @@ pub(crate) async fn record(bus: &Bus, seq: u64, record: Record, work: Option<Wor
     }
 }
 
-/// Publishes the completion of an action of Requesting, and waits until it is stored. One that was
-/// stored before counts as stored now.
+/// Publishes the completion of an action of Requesting, and waits until it is stored. A completion
+/// that was stored earlier counts as stored.
 pub(crate) async fn complete(bus: &Bus, seq: u64, invocation: Invocation, body: Vec<u8>) -> Event {
     let Invocation { flow, concept, action, id, sync, .. } = invocation;
     let subject = subject::completion(flow, &concept, &action, id);

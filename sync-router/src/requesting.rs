@@ -1,5 +1,5 @@
-//! Actions of Requesting that do not come from the engine. Injected ones are refused. A respond
-//! that a router of an earlier release queued is completed.
+//! Actions of the concept Requesting that do not come from the engine. Injected actions are
+//! refused. A `respond` that a router of an earlier release queued is completed.
 
 use concert_engine::requesting::completion;
 use concert_runtime::bus::Bus;
@@ -26,7 +26,7 @@ const REFUSAL: &str = "an action of Requesting cannot be injected: requests come
 /// Messages per fetch.
 const BATCH: usize = 64;
 
-/// Starts to serve them until shutdown.
+/// Starts to receive these actions until shutdown.
 ///
 /// # Errors
 /// The server does not respond.
@@ -109,14 +109,14 @@ async fn complete(bus: &Bus, message: &Message) {
     }
 }
 
-/// A respond that a router of an earlier release queued.
+/// A `respond` that a router of an earlier release queued.
 struct Respond {
     flow: FlowId,
     id: ActionId,
     input: Vec<u8>,
 }
 
-/// Reads a queued respond; the error is the reason for a dead letter.
+/// Reads a queued `respond`; the error is the reason for a dead letter.
 fn queued(message: &Message) -> Result<Respond, String> {
     let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
     let InvocationSubject { action, id, .. } =
@@ -133,7 +133,7 @@ fn queued(message: &Message) -> Result<Respond, String> {
 }
 
 /// The dead letter of a message of the queue. Requesting itself has no secrets, but an injected
-/// body may contain some, so only a valid one of a router is kept.
+/// body may contain some, so the body of an injected message is omitted.
 fn dead_letter(subject: &str, body: &[u8], reason: String) -> Result<DeadLetter, BadName> {
     let known = InvocationSubject::parse(subject).ok();
     let body = if reason == REFUSAL { Vec::new() } else { body.to_vec() };

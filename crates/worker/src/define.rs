@@ -37,9 +37,9 @@ pub struct Define<T> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> Define<T> {
-    /// The type of the worker's settings. Use `#[serde(default, deny_unknown_fields)]`: keys have
-    /// defaults, and unknown keys are errors.
-    /// `#[serde(default, deny_unknown_fields)]`.
+    /// The type of the worker's settings. Give it the attribute
+    /// `#[serde(default, deny_unknown_fields)]`: then keys have defaults, and unknown keys are
+    /// errors.
     #[must_use]
     pub fn settings<U>(self) -> Define<U> {
         Define { spec: self.spec, keys: self.keys, check: |_| Ok(()) }

@@ -25,8 +25,8 @@ const LONGEST: Duration = Duration::from_secs(8);
 pub(crate) struct Turns {
     isolated: Mutex<()>,
     /// Write-locked by an isolated attempt, read-locked by other redelivered actions. Neither waits
-    /// longer than [`LONGEST`] for this lock: a handler that never returns must not block redelivered
-    /// actions that are not isolated.
+    /// longer than [`LONGEST`] for this lock: a handler that never returns must not block other
+    /// redelivered actions.
     shared: RwLock<()>,
     concept: ConceptName,
     notes: Store,
