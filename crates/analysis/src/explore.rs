@@ -40,8 +40,8 @@ const ACTIONS_PER_PATH: usize = 16_384;
 
 /// Visits every run of a path. Returns `false` if some were skipped or cut at a limit.
 ///
-/// If there are too many, runs with at most two deviations from the first options are visited in
-/// any case.
+/// If a path has too many runs, those with at most two deviations from the first options are
+/// visited in any case.
 pub(crate) fn explore(scope: &Scope<'_>, schedule: Schedule, mut visit: impl FnMut(Run)) -> bool {
     let mut runner = Runner::new(scope, schedule);
     let mut is_complete = true;

@@ -284,7 +284,7 @@ pub struct Invocation {
     pub concept: Arc<str>,
     /// The action.
     pub action: Arc<str>,
-    /// The action id; every router computes the same.
+    /// The action id. Every router computes the same one.
     pub id: ActionId,
     /// The input, encoded.
     pub body: Vec<u8>,

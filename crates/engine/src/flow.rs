@@ -86,7 +86,7 @@ struct Firing {
 }
 
 enum Frames {
-    /// The one frame that `when` binds. It is bound again from the causes when needed.
+    /// The one frame that `when` binds. It is not stored, but computed from the causes when needed.
     Matched,
     /// The result of the steps of `where`.
     Ended(Vec<Ended>),

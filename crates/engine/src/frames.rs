@@ -184,8 +184,8 @@ fn project(frame: &Frame, kept: &[Slot]) -> Frame {
     frame.iter().enumerate().map(keep).collect()
 }
 
-/// Reports whether an argument is null itself, and not an absent key, for a parameter that accepts
-/// null.
+/// Reports, for a parameter that accepts null, whether the variable of an argument holds a null and
+/// not an absent key.
 fn is_null(arg: &Arg, frame: &[Option<&Value>]) -> bool {
     let bound = arg.absent_slot().and_then(|slot| frame.get(slot));
     bound.is_some_and(Option::is_some)
@@ -261,7 +261,7 @@ struct Run<'a> {
     most: usize,
     budget: &'a mut Budget,
     missing: Vec<Question>,
-    /// Number of frames that need a result; several can need the same.
+    /// Number of frames that need a missing result; several frames can need the same one.
     waiting: usize,
     /// The frames that ended in the `else` of a step.
     otherwise: Vec<(usize, Frame)>,

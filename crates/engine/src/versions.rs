@@ -15,7 +15,7 @@ use concert_lang::program::Program;
 /// The name of a version of the rules.
 pub type Version = Arc<str>;
 
-/// Maximum number of loaded versions; others are fetched again.
+/// Maximum number of loaded versions. An evicted version is fetched when a flow needs it.
 const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
 /// Reason why a flow cannot run now.

@@ -130,7 +130,7 @@ pub enum Gathered {
 }
 
 impl Sync {
-    /// Returns whether it runs a query, so that its firings are recorded in the log.
+    /// Returns whether the rule runs a query, so that its firings are recorded in the log.
     pub fn asks(&self) -> bool {
         !queries(&self.steps).is_empty()
     }
@@ -211,7 +211,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Returns whether it matches a request.
+    /// Returns whether the pattern matches a request.
     pub fn is_request(&self) -> bool {
         &*self.concept == REQUESTING && &*self.action == REQUEST
     }

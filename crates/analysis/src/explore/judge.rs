@@ -100,7 +100,7 @@ impl World<'_> {
         self.decide(left, right, Possible::LESS, Possible::ALL.without(Possible::LESS))
     }
 
-    /// Complement of `less` for values with an order; without an order both are false.
+    /// Complement of `less` for values with an order. For values without an order, both are false.
     fn at_most(&mut self, left: &Operand, right: &Operand) -> Verdict {
         if left.is_known && right.is_known {
             let less = self.less(left, right);

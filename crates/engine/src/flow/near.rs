@@ -31,7 +31,7 @@ pub struct Stopped {
 pub enum StoppedAt {
     /// A pattern of `when`.
     Pattern {
-        /// Its index in `when`.
+        /// Index of the pattern in `when`.
         pattern: usize,
         /// The completion of this action that came nearest, if there is one.
         action: Option<ActionId>,

@@ -124,7 +124,7 @@ impl Rule<'_> {
             && !(target.is_answer || target.has_body);
         Some(Arg {
             key: name.as_str().into(),
-            // Null is no value of the parameter, so it can only stand for an absent key.
+            // The parameter does not accept null, so a null can only mean an absent key.
             omit_null: def.omit_null || is_omitted,
             passes_null: param.is_some_and(|param| matches!(param.kind, ValueType::Nullable(_))),
             value,

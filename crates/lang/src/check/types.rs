@@ -45,7 +45,7 @@ pub(crate) fn unify(a: &ValueType, b: &ValueType) -> Option<ValueType> {
     }
 }
 
-/// The common type of two records: a field that only one has must be optional there.
+/// The common type of two records. A field that only one record has must be optional in it.
 fn unify_records(a: &[Field], b: &[Field]) -> Option<Vec<Field>> {
     let find = |fields: &[Field], name: &str| -> Option<Field> {
         fields.iter().find(|field| field.name == name).cloned()

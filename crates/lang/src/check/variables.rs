@@ -50,12 +50,12 @@ impl Variable {
         }
     }
 
-    /// Returns whether it is secret because it is passed to a secret parameter.
+    /// Returns whether the variable is secret because it is passed to a secret parameter.
     pub(super) fn has_learnt_a_secret(&self) -> bool {
         is_secret(self.learnt.as_ref()) && !is_secret(self.declared.as_ref())
     }
 
-    /// Returns whether it can be passed to a secret parameter.
+    /// Returns whether the variable can be passed to a secret parameter.
     pub(super) fn may_be_secret(&self) -> bool {
         self.is_unknown || is_secret(self.kind())
     }
@@ -229,7 +229,7 @@ impl Variables {
         None
     }
 
-    /// Returns whether conditions of `where` exclude null.
+    /// Returns whether conditions of `where` exclude that the variable is null.
     pub(super) fn is_not_null(&self, slot: Slot) -> bool {
         self.get(slot).is_some_and(|variable| variable.is_not_null)
     }

@@ -32,7 +32,7 @@ impl Heading {
         }
     }
 
-    /// Returns whether it is at the top level of a file, and not a section of a rule.
+    /// Returns whether the heading is at the top level of a file, and not a section of a rule.
     pub(super) fn is_top(self) -> bool {
         matches!(self, Self::Header | Self::Sync)
     }
