@@ -62,7 +62,8 @@ pub struct ArchiveArgs {
     #[schemars(range(min = 1, max = 3650))]
     pub days: u32,
     /// Maximum number of log messages in memory that wait for the response of their flow. At the
-    /// limit, the archive stops reading the log. As many again can wait for the database.
+    /// limit, the archive stops reading the log. An equal number of messages can wait for the
+    /// database.
     #[schemars(range(min = 100, max = 20_000))]
     pub messages: u32,
     /// Maximum size of the messages that wait for the response of their flow, in bytes. At the

@@ -166,8 +166,8 @@ impl Archive {
         document
     }
 
-    /// Inserts flows that are probably new. Returns the positions of those that exist; they are
-    /// unchanged.
+    /// Inserts flows that are probably new. Leaves flows that exist unchanged, and returns their
+    /// positions.
     pub(crate) async fn insert(&self, flows: &[(PartialFlow, Row)]) -> Result<Vec<usize>, Error> {
         let documents = flows.iter().map(|(partial, row)| self.document(partial, row));
         let written = self.flows().insert_many(documents.collect::<Vec<_>>()).ordered(false).await;

@@ -33,7 +33,7 @@ pub(crate) enum NoRules {
     /// The read failed; a retry may succeed.
     #[error("cannot read the rules: {0}; try again later")]
     Unavailable(String),
-    /// Neither the bucket nor the archive has them.
+    /// Neither the bucket nor the archive has the rules.
     #[error("the rules of this flow are no longer stored")]
     Gone,
 }

@@ -168,7 +168,7 @@ fn context_of(args: &TraceArgs, row: &Row) -> Option<TraceContext> {
         let last =
             u64::from_be_bytes(trace.to_bytes().last_chunk::<8>().copied().unwrap_or_default())
                 >> 1;
-        // This is precise enough for a share.
+        // The precision of `f64` is enough for a share.
         (last as f64) < args.sampler_arg * (u64::MAX >> 1) as f64
     };
     let trace = caller.map_or(of_flow, |caller| TraceId::from_bytes(caller.trace));

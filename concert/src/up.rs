@@ -39,7 +39,7 @@ pub(crate) async fn run(args: UpArgs, workers: &[Worker]) -> anyhow::Result<()> 
     Box::pin(run_as(args, None, workers)).await
 }
 
-/// As [`run`], and reloads what changes.
+/// As [`run`], and reloads changed files.
 pub(crate) async fn dev(args: DevArgs, workers: &[Worker]) -> anyhow::Result<()> {
     Box::pin(run_as(args.up, Some(Development { start: args.start }), workers)).await
 }

@@ -374,7 +374,7 @@ impl Api {
             Ok(published) => Ok(published),
             Err(PublishError::NotConfirmed(why)) => {
                 tracing::warn!(%flow, why, "no publish acknowledgement; waiting for the response");
-                // It may be stored, by this request or by an earlier one.
+                // The log may have the request, from this attempt or an earlier one.
                 Ok(Published::AlreadyThere)
             }
             Err(PublishError::TooLarge) => Err(EdgeError::Unstorable),

@@ -54,7 +54,7 @@ pub(crate) fn holds_seal(value: &Value) -> bool {
     any_text(value, &is_seal)
 }
 
-/// The problem of such a value.
+/// The problem of a value that has the form of an encrypted secret.
 pub(crate) const NO_SEAL: &str = "must not have the form of a sealed value";
 
 /// Encrypts (seals) the secrets of a valid body. A value that already has the form of a seal is

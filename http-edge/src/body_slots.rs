@@ -40,7 +40,8 @@ impl BodySlots {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a slot; `None` if all are taken and no client has at least two more than this one.
+    /// Takes a slot. `None` if all slots are taken, and no client has at least two more of them
+    /// than this client.
     pub(crate) fn take(self: &Arc<Self>, client: Option<Holder>) -> Option<BodySlot> {
         let mut taken = self.taken();
         if taken.count >= self.all {

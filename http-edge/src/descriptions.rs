@@ -1,5 +1,5 @@
 //! Descriptions for tools: OpenAPI of the paths, AsyncAPI of the bus. Routers publish both; the
-//! edge adapts the former to its settings.
+//! edge adapts OpenAPI to its settings.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -105,7 +105,8 @@ impl Descriptions {
             openapi::name_headers(&mut document, &self.headers);
         }
         let text = Bytes::from(encode(&document));
-        // During a rule change it may have another version; then the next request reads it again.
+        // During a rule change, the document may have another version; then the next request reads
+        // the new document.
         if document.pointer("/info/version").and_then(Value::as_str) == Some(version) {
             let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
             read.retain(|(of, ..)| *of != kind);

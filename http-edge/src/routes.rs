@@ -88,7 +88,7 @@ pub(crate) fn allow(methods: &[Method]) -> String {
     names.join(", ")
 }
 
-/// Delay before the bucket is watched again after an error.
+/// Delay between an error and the next attempt to watch the bucket.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Follows the table until shutdown.

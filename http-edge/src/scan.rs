@@ -224,7 +224,7 @@ impl<R: Read, S: Store> Scan<'_, R, S> {
             };
             return Err(EdgeError::from(Misfit::new(name, &problem)).into());
         }
-        // What was read of it so far does not belong to the rest.
+        // The part of the string that was read does not count for the rest of the body.
         meter.left.set(meter.left.get() + text.len());
         meter.is_paused.set(true);
         let mut bytes = 0;

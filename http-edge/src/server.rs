@@ -229,8 +229,8 @@ pub struct Running {
     drain_delay: Duration,
 }
 
-/// On shutdown: how long to wait for open requests after their deadline, and then again for
-/// background tasks.
+/// On shutdown: time to wait for open requests after their deadline, and after that the time to
+/// wait for background tasks.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 impl Running {

@@ -134,7 +134,7 @@ pub(super) fn environment(
         }
         given.extend(read_one(path(name.key), name.variable, text, name.form));
     }
-    // These come last, so that they win over the names above.
+    // Variables of sections come last, so that they win over the names above.
     for (name, text) in set {
         let Some(key) = name.strip_prefix(PREFIX).filter(|key| key.contains(SEPARATOR)) else {
             continue;
@@ -169,7 +169,7 @@ fn of_variable(key: &str, concepts: &[String]) -> Vec<String> {
 /// A flag and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Flag {
-    /// One of [`NAMES`].
+    /// A flag of [`NAMES`].
     Named(&'static str, String),
     /// `--set key=value`
     Set(String),

@@ -56,7 +56,7 @@ pub(crate) async fn forget(
     if !loaded.is_set(&["mongodb", "uri"]) {
         let running = running::find(&loaded.settings.app.data_dir)?;
         store.mongodb_uri = running.mongodb_uri;
-        // Its own server has users.
+        // The MongoDB server of `concert up` has users.
         store.keys_dir = running.mongod_pid.map(|_| running.keys_dir).or(store.keys_dir);
     }
     let forgotten = concert_archive::forget(&store, texts).await?;

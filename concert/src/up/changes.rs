@@ -13,7 +13,7 @@ const GENERATED: [&str; 3] = ["node_modules", "target", "__pycache__"];
 /// Time of the last change, and size, of each file.
 type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
-/// Watched files, with those of watched directories.
+/// Watched files, and the files of watched directories.
 pub(super) struct Changes {
     watched: BTreeSet<PathBuf>,
     seen: Seen,
@@ -42,8 +42,8 @@ impl Changes {
         }
     }
 
-    /// Watches other paths. The files of a path that was not watched are unchanged; what changed
-    /// in the meantime below a path that was watched before is still a change.
+    /// Watches other paths. The files of a new path count as unchanged. A change below a path
+    /// that was watched before is still reported.
     pub(super) fn rewatch(&mut self, watched: BTreeSet<PathBuf>) {
         self.seen.retain(|file, _| is_below(file, &watched));
         let new = look(&watched).into_iter().filter(|(file, _)| !is_below(file, &self.watched));

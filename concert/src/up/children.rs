@@ -38,7 +38,7 @@ pub(super) struct Children {
 }
 
 struct Child {
-    /// What to run; each change restarts the program, and `None` stops it.
+    /// The program to run; each change restarts it, and `None` stops it.
     plan: watch::Sender<Option<Plan>>,
     /// `true` if the program has announced itself once.
     ready: watch::Receiver<bool>,

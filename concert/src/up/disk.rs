@@ -61,7 +61,7 @@ mod tests {
         set_defaults(&mut log, dir.path()).unwrap();
         assert_eq!(log.log_max_bytes, 7);
         assert!(log.large_values_max_bytes > 100);
-        // Both fit into the server's storage, whatever is configured.
+        // The log and the large values fit into the server's storage, at any configured size.
         log.log_max_bytes = 1 << 60;
         assert!(max_storage(&log, dir.path()).unwrap() > 1 << 60);
     }

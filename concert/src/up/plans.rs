@@ -72,7 +72,7 @@ fn working(dir: &Path) -> PathBuf {
     Path::new(".").join(dir)
 }
 
-/// The variables of docs/wire.md, and those that the program inherits.
+/// The variables of docs/wire.md, and the variables that the program inherits.
 fn environment(
     settings: &Settings,
     servers: &Addresses,

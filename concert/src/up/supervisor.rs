@@ -90,8 +90,8 @@ pub(crate) enum Event<'a> {
     Restarted(u32),
 }
 
-/// Restarts a server whenever it exits, and reports both events. Returns the reason when the server
-/// keeps exiting.
+/// Restarts a server whenever it exits. Reports each exit and each restart. Returns the reason when
+/// the server keeps exiting.
 pub(super) async fn supervise<S: Server>(
     server: &mut S,
     report: &dyn Fn(Program, Event<'_>),
