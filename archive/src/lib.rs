@@ -58,7 +58,7 @@ pub const NAME: &str = "Archive";
 pub struct ArchiveArgs {
     /// Start an archive with `concert up`; without one, flows are not stored and cannot be listed.
     pub enabled: bool,
-    /// Retention of flows, in days.
+    /// Days after which the archive deletes a flow.
     #[schemars(range(min = 1, max = 3650))]
     pub days: u32,
     /// Maximum number of log messages in memory that wait for the response of their flow. At the

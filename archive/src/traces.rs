@@ -41,7 +41,7 @@ const LAST: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TraceArgs {
-    /// Send traces, if there is an endpoint.
+    /// Send traces, if there is an endpoint (`telemetry.otlp_endpoint`).
     pub traces: bool,
     /// OTLP/HTTP endpoint for traces, such as http://localhost:4318; without one, no traces are
     /// sent.

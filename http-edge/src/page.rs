@@ -47,7 +47,7 @@ pub struct PageArgs {
     pub listen: ListenAddress,
     /// File with the operator token, at least 32 characters.
     pub token_file: Option<PathBuf>,
-    /// Maximum number of consoles with live updates; others get 503.
+    /// Maximum number of console pages with live updates; further pages get 503 for the updates.
     #[schemars(range(min = 0, max = COUNT_MAX))]
     pub listeners: usize,
     /// Maximum number of concurrent queries of consoles; excess queries get 503.

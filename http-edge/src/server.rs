@@ -123,7 +123,7 @@ pub struct EdgeLimits {
     /// Limits of the request rate of one client.
     #[serde(flatten)]
     pub rates: RateLimits,
-    /// Response timeout in milliseconds; late requests get 504.
+    /// Response timeout in milliseconds; late requests get 504, and their actions may still happen.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub deadline_ms: u64,
     /// Limits of concurrent requests.

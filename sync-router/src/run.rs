@@ -51,9 +51,9 @@ pub struct RouterLimits {
     /// Maximum number of cached flows; an evicted flow is reread from the log when it continues.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub flows: NonZeroUsize,
-    /// Memory limit in bytes for unacknowledged messages, and as much again for cached flows. At
-    /// the first limit, the router stops fetching; at the second, it evicts the least recently used
-    /// flows.
+    /// Maximum size of the unacknowledged messages in memory, in bytes; at the limit, the router
+    /// stops fetching. Cached flows have a limit of equal size; at that limit, the router evicts
+    /// the least recently used flows.
     #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
     pub bytes: u64,
     /// Maximum number of frames (bindings of the variables of the rule) in the `where` of one

@@ -199,7 +199,8 @@ impl Mongodb {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Telemetry {
-    /// Log filter: a level, or directives such as `info,concert_sync_router=debug`.
+    /// Log filter: a level (`error`, `warn`, `info`, `debug`, `trace` or `off`), or directives such
+    /// as `info,concert_sync_router=debug`.
     pub log: String,
     /// Format of log lines: `text`, `pretty` or `json`.
     pub log_format: LogFormat,

@@ -52,7 +52,8 @@ pub struct HostLimits {
     /// worker, in bytes. Further actions and queries wait; one whose input alone is larger fails.
     #[schemars(range(min = LARGE_BUDGET_MIN, max = i64::MAX))]
     pub large_value_budget_bytes: u64,
-    /// Milliseconds that a synchronous request (`nats req concept.…`) waits for its action.
+    /// Milliseconds that a synchronous request (`nats req concept.…`) waits for its action. The
+    /// action continues after that.
     #[schemars(range(min = 1, max = DAY_MS))]
     pub request_timeout_ms: u64,
 }
