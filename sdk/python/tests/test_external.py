@@ -73,7 +73,9 @@ async def test_operations_of_an_ended_run_do_not_execute() -> None:
         finally:
             await call.run("notes.insert_one", write())
 
-    assert await _run(call, Calls(), action) is None
+    calls = Calls()
+    assert await _run(call, calls, action) is None
+    calls.drop()
     assert done == []
 
 
