@@ -26,7 +26,7 @@ const REFUSAL: &str = "an action of Requesting cannot be injected: requests come
 /// Messages per fetch.
 const BATCH: usize = 64;
 
-/// Starts to receive these actions until shutdown.
+/// Starts a task that receives injected and queued actions of Requesting until shutdown.
 ///
 /// # Errors
 /// The server does not respond.
@@ -60,7 +60,8 @@ pub(crate) async fn start(
     Ok(())
 }
 
-/// Replies to a publisher as a stream does, and to a caller as a service does.
+/// Sends one refusal in two forms: the body is the error that a JetStream publisher expects, and
+/// the headers are those that a caller of a service expects.
 async fn refuse(bus: &Bus, message: CoreMessage) {
     let Some(reply) = message.reply else { return };
     tracing::warn!(subject = %message.subject, "refused an injected action of Requesting");

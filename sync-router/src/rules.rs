@@ -132,8 +132,8 @@ fn with_shipped(
     joined(args, concepts, needed)
 }
 
-/// Adds specs as if they were files of the directory, so that the stored texts equal those of an
-/// application that has copies.
+/// Adds specs as if they were files of the directory. So the stored texts equal those of an
+/// application that has copies of these specs in its directory.
 fn joined(
     args: &RulesArgs,
     mut concepts: Vec<SourceFile>,
@@ -214,7 +214,7 @@ mod tests {
             let (dir, args) = application(concepts, &released.syncs);
             let rules = load(&args).unwrap();
             assert_eq!(rules.program.version, "a93df77d26455ada");
-            // Processes of the release run in the application's directory.
+            // The release stored paths relative to the application's directory.
             let prefix = format!("{}/", dir.path().display());
             let stored = serde_json::to_string(&rules.texts).unwrap().replace(&prefix, "");
             assert_eq!(stored, serde_json::to_string(&released).unwrap());

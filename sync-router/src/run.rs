@@ -286,8 +286,8 @@ impl Router {
         if tokio::time::timeout(DRAIN_TIMEOUT, finish).await.is_err() {
             tracing::warn!("the drain timed out; the next router continues the unfinished work");
         }
-        // Because of an open fetch request, the server may have made (pinned) this process the
-        // active router again.
+        // A fetch request that was still open may have made this process the active router again,
+        // because the server pins the process that fetches.
         unpin(&bus).await;
         bus.flushed().await;
     }

@@ -291,13 +291,15 @@ impl Engine {
         let Some(mut reading) = self.reading.remove(&flow) else {
             return Vec::new();
         };
-        // A message after the read counts as covered if this engine missed no delivery since then.
+        // A waiting message that is newer than the read (`seq > through`) counts as covered if this
+        // engine missed no delivery since the read.
         let unbroken = through + 1 >= self.run_start;
         let covered = through >= reading.at_least
             && reading.waiting.iter().all(|logged| {
                 if logged.seq <= through {
-                    // A read returns the last message of each subject. If there is a second message
-                    // of a completion, the read does not return the first one.
+                    // A read returns the last message of each subject. A log of an earlier release
+                    // may have a second message of a completion; then the read does not return the
+                    // first one.
                     log.iter().any(|read| {
                         read.seq == logged.seq || (read.id == logged.id && read.seq > logged.seq)
                     })

@@ -25,8 +25,8 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Compiles the texts without checking that every request gets a response. Unlike [`compile`],
-    /// accepts any spec of a built-in concept, because another release may have stored it.
+    /// Compiles the texts like [`compile`], but accepts any spec of a built-in concept, because
+    /// another release may have stored it.
     ///
     /// # Errors
     /// All errors of the first stage that has any.
@@ -36,7 +36,8 @@ impl Texts {
     }
 }
 
-/// Compiles specs and rules. Returns the program and warnings.
+/// Compiles specs and rules. Returns the program and warnings. Does not check that every request
+/// gets a response; for checks of the whole program, see [`staged`].
 ///
 /// # Errors
 /// All errors of the first stage that has any.

@@ -28,8 +28,8 @@ pub enum Outcome {
     Mismatch(String),
 }
 
-/// Why an output or a row with a text in the form of a reference is a fault: it would be read as a
-/// value of another flow.
+/// Error of an output or a row that contains a text in the form of a reference to a large value.
+/// Such a text would be read as the value of another flow.
 pub(crate) const FORGED_REFERENCE: &str =
     "the output contains a text in the form of a reference to a large value";
 
@@ -79,7 +79,8 @@ pub enum Comparison {
     Same,
     /// The outputs differ.
     Different,
-    /// Unknown, for this reason: a key that opens one of the outputs may arrive later.
+    /// Not comparable yet, because the process lacks a key that opens one of the outputs. Contains
+    /// the error text.
     Locked(String),
 }
 

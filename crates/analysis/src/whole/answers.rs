@@ -14,7 +14,7 @@ const MOST: usize = 16;
 type Place = (usize, Site);
 
 /// Runs of a path that show an error. Of runs with the same error, the one with the fewest
-/// deviations is kept.
+/// deviations is kept; see [`Run::deviations`].
 #[derive(Default)]
 pub(super) struct Answers {
     has_answer: bool,

@@ -161,7 +161,8 @@ impl Rule<'_> {
     }
 }
 
-/// The position of the parts of a list or object. Those of a response are part of the response.
+/// The place of the elements of a list or object at `place`. In a response, the elements count as
+/// parts of the response.
 fn inside(place: &Where, how: &'static str) -> Where {
     match place {
         Where::Answer => Where::Answer,
@@ -169,7 +170,7 @@ fn inside(place: &Where, how: &'static str) -> Where {
     }
 }
 
-/// Reports whether an expression can have a value of a type, judged by its form. The types of
+/// Returns whether an expression can have a value of a type, judged by its form. The types of
 /// variables are checked with their uses.
 pub(super) fn can_be(def: &ExprDef, kind: &ValueType, or_null: bool) -> bool {
     use ValueType::{

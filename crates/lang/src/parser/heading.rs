@@ -5,7 +5,8 @@ use crate::diagnostics::{Diagnostic, SYNTAX, UNKNOWN_PART, nearest};
 use crate::lexer::TokenKind;
 use crate::names::{is_keyword, is_lower, is_upper};
 
-/// In their order within a rule.
+/// Headings of a file. The order of the variants is the order of the sections in a rule, which
+/// [`Parser::check_order`] uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Heading {
     Header,
@@ -98,8 +99,9 @@ impl Parser<'_> {
         nearest(word, possible).and_then(Heading::of)
     }
 
-    /// The misspelt heading among steps. A step may begin with a lower-case name, so only text that
-    /// cannot begin a step counts.
+    /// The misspelt heading among steps. A step may begin with a lower-case name, so a word is a
+    /// heading only if what follows it cannot continue a step. The keywords of steps are among the
+    /// candidates, so that a misspelt keyword is not taken for a heading.
     fn heading_among_steps(&self, word: &str) -> Option<Heading> {
         let parts = [Heading::Then, Heading::When, Heading::Where].map(Heading::word);
         let near = match self.cursor.second() {
@@ -116,7 +118,7 @@ impl Parser<'_> {
         near.and_then(Heading::of)
     }
 
-    /// Reports whether the next line begins with an action, which no step does.
+    /// Returns whether the next line begins with an action, which no step does.
     fn action_follows(&self) -> bool {
         let mut ahead = (1..).map(|distance| self.cursor.nth(distance));
         let concept = ahead.find(|kind| **kind != TokenKind::Line);
