@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Setup(SetupArgs),
     /// List and rotate keys without downtime
     Keys(KeysArgs),
-    /// Exit 0 if a worker (and optionally an edge) is ready; for health checks
+    /// Exit 0 if a worker, an edge, or both are ready; for health checks
     Ready(ReadyArgs),
     /// List, show, retry and delete dead letters
     Dead(DeadArgs),

@@ -1,4 +1,4 @@
-//! `concert ready`: checks whether a worker, and optionally an edge, is ready.
+//! `concert ready`: checks whether a worker, an edge, or both are ready.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) struct ReadyArgs {
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
     /// Concept of which a worker must respond. `Requesting` has no worker: with it, only the edge
-    /// is checked
+    /// of `--edge` is checked, and nothing without `--edge`
     #[arg(long, value_name = "NAME", required_unless_present = "edge")]
     pub(crate) concept: Option<ConceptName>,
     /// Address of an edge whose `/readyz` must return 200
@@ -28,7 +28,8 @@ pub(crate) struct ReadyArgs {
 /// Timeout of the whole check.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Succeeds if a worker of the concept responds on the bus, and `/readyz` of the edge is 200.
+/// Succeeds if a worker of the concept, if one is named, responds on the bus, and `/readyz` of the
+/// edge, if one is named, is 200.
 pub(crate) async fn run(args: ReadyArgs) -> anyhow::Result<()> {
     tokio::time::timeout(TIMEOUT, check(&args)).await.context("no answer within 3 s")?
 }

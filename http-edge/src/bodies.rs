@@ -28,13 +28,14 @@ use crate::uploads::{Uploads, has_large};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BodyLimits {
-    /// Maximum request body size in bytes, without large values; larger bodies get 413. If about
-    /// three quarters of the message size of NATS (`max_payload`) is less, that is the limit.
+    /// Maximum request body size in bytes, without large values; larger bodies get 413. The limit is
+    /// never higher than about three quarters of the message size of NATS (`max_payload`).
     #[schemars(range(min = 1, max = MESSAGE_BYTES_MAX))]
     pub body_limit_bytes: usize,
     /// Maximum characters of a string in a request body, for strings without a length in the
-    /// concept specs; longer strings get 400. Large values are exempt. So with the default, the
-    /// limit applies only to secrets and IDs, which are never large values. 0 disables the limit.
+    /// concept specs; longer strings get 400. Large values (strings of more than 32 KiB, except
+    /// secrets and IDs) are exempt. So with the default, only secrets and IDs can exceed the limit.
+    /// 0 disables the limit.
     pub string_limit_chars: u32,
     /// Maximum size of a large value, in bytes; a larger one gets 413. A large value is a string of
     /// more than 32 KiB in a request body; it is stored beside the log. A body as a whole, as it is

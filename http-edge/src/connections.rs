@@ -35,9 +35,9 @@ use crate::protocol;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConnectionLimits {
-    /// Maximum number of connections; excess connections get 503. The limit of open files (`ulimit
-    /// -n`, raised to its hard limit) counts, too: 256 of them, or half of them if that is less,
-    /// are kept for other uses.
+    /// Maximum number of connections; excess connections get 503. It is never higher than the limit
+    /// of open files (`ulimit -n`, raised to its hard limit) minus 256, or half of that limit if it
+    /// is below 512.
     #[schemars(range(min = 1, max = u32::MAX))]
     pub max_connections: u32,
     /// Maximum number of connections per client address (per /64 for IPv6); excess connections get

@@ -43,7 +43,8 @@ impl UsedSecrets {
         let hashes: Vec<u64> = hashes.map(|secret| self.hash(secret)).collect();
         let now = Instant::now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        // Twice the window: a secret is younger than the response that brought it.
+        // A response is repeated for one window after it was stored, and its secret cannot be used
+        // before it is stored. So a use that is remembered for two windows is never missed.
         while let Some((at, hash)) = used.by_time.front().copied()
             && (now - at > 2 * REPEAT_WINDOW || used.by_time.len() > MAX_USED)
         {

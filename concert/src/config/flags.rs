@@ -42,8 +42,8 @@ impl<C: Uses> Args for SettingFlags<C> {
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
             .help(
-                "Configuration file; if not given, `concert.toml` in the current directory or \
-                 above",
+                "Configuration file; if not given, `concert.toml` in the directory of the \
+                 application",
             );
         let set = Arg::new(SET)
             .long(SET)

@@ -174,7 +174,8 @@ const HEAD: &str = "# Configuration
 A setting can come from four sources. If several have it, the first of these wins: a flag, an
 environment variable, the file `concert.toml`, the default. So an environment variable wins over the
 file. Tables such as `http.passthrough` are merged key by key. A process reads its settings once, at
-its start; restart it after a change.
+its start; restart it after a change. There is one file: it cannot include another file, or refer to
+variables.
 
 Concert reads `concert.toml` in the *directory of the application*. This is the current directory if
 it has `concert.toml`, `concepts` or `syncs`, and otherwise the nearest directory above with a
@@ -189,7 +190,8 @@ it has `concert.toml`, `concepts` or `syncs`, and otherwise the nearest director
 - **Flags.** Common settings have their own flag; see `concert <command> --help`.
   `--set section.key=value` sets any setting.
 - **Variables.** `CONCERT_<SECTION>__<KEY>`, with two underscores, such as `CONCERT_HTTP__LISTEN`.
-  An empty variable counts as unset. Other `CONCERT_` variables are ignored, except the [deprecated
+  If no setting has this name, the variable is an error. An empty variable counts as unset.
+  `CONCERT_` variables without two underscores are ignored, except the [deprecated
   names](#deprecated-names) and the variables of single flags, which `--help` shows:
   `CONCERT_HAND_OUT`, `CONCERT_NATS_ACCOUNTS` and `CONCERT_NATS_PID_FILE`. `compose.yaml` itself
   reads `CONCERT_PORT`. Kubernetes may inject `CONCERT_NATS_PORT=tcp://10.0.0.1:4222` for a service:
@@ -200,8 +202,11 @@ it has `concert.toml`, `concepts` or `syncs`, and otherwise the nearest director
   `MONGODB_URI`, `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` and
   `OTEL_SDK_DISABLED` are read as well; the `CONCERT_` variable wins. Further `OTEL_` variables, for
   which there is no setting, are listed under [traces](operations.md#traces).
-- **Errors.** An unknown key is an error for every command. An invalid value is an error for the
-  commands that use it. All errors are reported together.
+- **Errors.** An unknown key is an error for every command: it does not start, and proposes the most
+  similar key. An invalid value is an error for the commands that use it. All errors are reported
+  together. `concert config show` finds them without starting anything. In
+  `workers.<Concept>.settings`, Concert checks the keys of the workers that are compiled into the
+  program. A worker in another program has to check its own.
 
 `concert config show` prints the effective values and where each comes from; `--for http-edge` shows
 those of another command. [operations.md](operations.md) explains the limits.

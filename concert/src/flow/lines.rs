@@ -73,7 +73,7 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Formats a duration such as `1.2 ms`. The width is constant below a minute.
+/// Formats a duration such as `1.2 ms`: below 10 s in ms, above in s. Both have the same width.
 pub(super) fn took(us: u64) -> String {
     if us < 10_000_000 {
         format!("{:>7}.{} ms", us / 1000, us % 1000 / 100)

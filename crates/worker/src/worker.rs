@@ -45,7 +45,7 @@ pub struct HostLimits {
     #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub worker_attempts: i64,
     /// Difference between the clocks of two machines that is tolerated, in milliseconds: a worker
-    /// treats a deadline as passed only this time after it.
+    /// treats a deadline as passed only when it is over by more than this time.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub clock_skew_ms: u64,
     /// Maximum size of the large values in the inputs of concurrent actions and queries of one
