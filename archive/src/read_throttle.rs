@@ -50,12 +50,12 @@ impl ReadThrottle {
         }
     }
 
-    /// Reports whether this turn permits another read.
+    /// Returns whether this turn permits another read.
     pub(crate) const fn may_read(&self) -> bool {
         self.left > 0
     }
 
-    /// Reports whether unread messages are left. Then the end of a flow may be among them.
+    /// Returns whether unread messages are left. Then the end of a flow may be among them.
     pub(crate) const fn is_behind(&self) -> bool {
         self.is_behind
     }

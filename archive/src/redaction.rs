@@ -76,7 +76,7 @@ impl Markers {
     }
 }
 
-/// Reports whether a message has a seal.
+/// Returns whether a message has a seal.
 pub(crate) fn has_seal(message: &Stored) -> bool {
     Markers::default().redacted(&message.body).is_some()
 }

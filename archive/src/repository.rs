@@ -424,13 +424,13 @@ fn regex_of(text: &str) -> String {
     text.chars().flat_map(escaped).collect()
 }
 
-/// Reports whether a list query exceeded its time limit.
+/// Returns whether a list query exceeded its time limit.
 pub(crate) fn took_too_long(error: &Error) -> bool {
     matches!(&*error.kind, ErrorKind::Command(error) if error.code == MAX_TIME_EXPIRED)
 }
 
 impl Filter {
-    /// Reports whether a text is a valid cursor.
+    /// Returns whether a text is a valid cursor.
     pub(crate) fn is_cursor(text: &str) -> bool {
         cursor(text).is_some()
     }

@@ -143,7 +143,7 @@ pub(crate) fn of_rules(dir: Option<&Path>, workers: &[Worker]) -> Result<Setting
 }
 
 impl Loaded {
-    /// Reports whether a key is set by anything other than a default.
+    /// Returns whether a key is set by anything other than a default.
     pub(crate) fn is_set(&self, path: &[&str]) -> bool {
         self.merged.origin(path) != source::DEFAULT
     }

@@ -156,7 +156,7 @@ impl FlowFilter {
         filter
     }
 
-    /// Reports whether a row matches the filters.
+    /// Returns whether a row matches the filters.
     fn matches(&self, row: &Summary) -> bool {
         let outcomes = self.outcomes();
         self.path.as_ref().is_none_or(|path| row.path.as_ref() == Some(path))

@@ -27,7 +27,7 @@ pub enum Refusals {
 }
 
 impl Refusals {
-    /// Reports whether refusals of rules get status 200.
+    /// Returns whether refusals of rules get status 200.
     pub fn are_200(self) -> bool {
         self == Self::Ok
     }

@@ -247,7 +247,7 @@ impl<R: Read, S: Store> Scan<'_, R, S> {
     }
 }
 
-/// Reports whether a value of a type can contain a large value.
+/// Returns whether a value of a type can contain a large value.
 pub(crate) fn accepts_large(kind: &Type) -> bool {
     match kind {
         Type::Any | Type::String => true,

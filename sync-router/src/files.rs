@@ -52,7 +52,7 @@ impl ReadError {
 }
 
 impl FileKind {
-    /// Reports whether a file name has the extension of this kind.
+    /// Returns whether a file name has the extension of this kind.
     pub fn matches(self, path: &Path) -> bool {
         path.extension().is_some_and(|extension| extension == self.extension)
     }

@@ -52,7 +52,7 @@ struct Known {
 }
 
 impl Known {
-    /// Reports whether a missing worker may still be starting.
+    /// Returns whether a missing worker may still be starting.
     fn is_starting(&mut self, version: &str, grace: Duration) -> bool {
         let since = match &self.rules {
             Some((known, since)) if known == version => *since,
@@ -200,7 +200,7 @@ mod tests {
             (vec![], false, Some(Problem::Missing)),
             (vec![other.clone()], true, Some(Problem::OtherSpec)),
             (vec![other.clone(), ours], false, None),
-            // It was seen, and is down.
+            // The worker was seen before, and is down.
             (vec![], false, None),
             (vec![other], false, Some(Problem::OtherSpec)),
             (vec![], false, Some(Problem::Missing)),

@@ -118,7 +118,7 @@ fn not_null(schema: &Value) -> Value {
     Value::Object(merged)
 }
 
-/// Reports whether a name is that of a concept. Concepts begin with a capital letter, keys do not.
+/// Returns whether a name is that of a concept. Concepts begin with a capital letter, keys do not.
 pub(super) fn is_concept(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_uppercase())
 }

@@ -72,7 +72,7 @@ pub mod of {
 }
 
 impl Command {
-    /// Reports whether the command uses a key.
+    /// Returns whether the command uses a key.
     pub(super) fn uses(self, key: &str) -> bool {
         let lists: &[&[&str]] = match self {
             Self::Up => return true,

@@ -161,7 +161,7 @@ pub(super) const NAMES: &[Name] = &[
 ];
 
 impl Name {
-    /// Reports whether other programs use the variable, too. Such variables stay supported.
+    /// Returns whether other programs use the variable, too. Such variables stay supported.
     pub(super) fn has_standard_variable(&self) -> bool {
         !self.variable.starts_with("CONCERT_")
     }

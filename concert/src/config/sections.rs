@@ -253,7 +253,7 @@ pub struct Concept {
 }
 
 impl Concept {
-    /// Reports whether another program runs the worker.
+    /// Returns whether another program runs the worker.
     pub(super) fn is_external(&self) -> bool {
         self.external || !self.command.is_empty()
     }
@@ -280,7 +280,7 @@ impl Settings {
         Value::Object(own.map(|own| own.settings.clone()).unwrap_or_default())
     }
 
-    /// Reports whether another program runs the worker of a concept.
+    /// Returns whether another program runs the worker of a concept.
     pub fn is_external(&self, concept: &str) -> bool {
         self.concepts.get(concept).is_some_and(Concept::is_external)
     }

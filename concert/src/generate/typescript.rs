@@ -43,7 +43,7 @@ pub(super) fn of(spec: &ConceptSpec) -> String {
     )
 }
 
-/// Reports whether a name of the SDK is in a text that has it only as a type.
+/// Returns whether a name of the SDK is in a text that has it only as a type.
 fn uses(text: &str, name: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.match_indices(name).any(|(at, _)| {

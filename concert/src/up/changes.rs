@@ -52,7 +52,7 @@ impl Changes {
     }
 }
 
-/// Reports whether a file is one of these paths, or in one of these directories.
+/// Returns whether a file is one of these paths, or in one of these directories.
 pub(super) fn is_below(file: &Path, watched: &BTreeSet<PathBuf>) -> bool {
     watched.iter().any(|path| file.starts_with(path))
 }

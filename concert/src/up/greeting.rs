@@ -71,7 +71,7 @@ fn literal(text: &str) -> Option<&str> {
     is_literal.then(|| split(text).1)
 }
 
-/// Reports whether a client without an id or a session can make this request.
+/// Returns whether a client without an id or a session can make this request.
 fn takes_texts(route: &Route) -> bool {
     let has_plain = route
         .keys

@@ -112,10 +112,10 @@ pub(crate) struct Ended {
     pub(crate) frame: Frame,
 }
 
-/// Why a run has no result.
+/// Reason why a run has no result.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Stop {
-    /// These query results are missing.
+    /// Queries whose results are missing.
     Ask(Vec<Question>),
     /// The flow reached this limit.
     Limit(&'static str),

@@ -46,7 +46,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Reports whether the operator needs the content of its operands, which a reference to a large
+    /// Returns whether the operator needs the content of its operands, which a reference to a large
     /// value does not have.
     pub const fn needs_content(self) -> bool {
         matches!(
@@ -146,7 +146,7 @@ impl Expr {
         })
     }
 
-    /// Reports whether evaluation can fail, judged by the operators.
+    /// Returns whether evaluation can fail, judged by the operators.
     pub fn can_fail(&self) -> bool {
         match self {
             Self::Variable(_) | Self::Literal(_) => false,

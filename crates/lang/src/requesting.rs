@@ -37,7 +37,7 @@ fn released() -> &'static str {
     SPEC.get(..end).unwrap_or(SPEC)
 }
 
-/// Reports whether one of these files declares Requesting.
+/// Returns whether one of these files declares Requesting.
 pub fn is_declared_in(concepts: &[SourceFile]) -> bool {
     shipped::declared_in(concepts).contains(REQUESTING)
 }

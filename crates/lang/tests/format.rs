@@ -130,7 +130,7 @@ fn hard_file_is_formatted_as_expected() {
 enum Gap {
     /// Spaces and tabs.
     Blanks,
-    /// Also line ends.
+    /// Spaces, tabs and line ends.
     Any,
     /// At least one line end.
     Line,

@@ -130,7 +130,7 @@ impl Blobs {
         }
     }
 
-    /// Reports whether a value is stored. Does not wait for a replica that lags behind.
+    /// Returns whether a value is stored. Does not wait for a replica that lags behind.
     ///
     /// # Errors
     /// The server does not respond.

@@ -214,7 +214,7 @@ impl Bus {
 }
 
 impl Bus {
-    /// Reports whether the client is connected.
+    /// Returns whether the client is connected.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
@@ -232,7 +232,7 @@ impl Bus {
         format!("{}.{request}", api_prefix(self.place))
     }
 
-    /// Reports whether to create missing streams and consumers. Otherwise `concert setup` creates
+    /// Returns whether to create missing streams and consumers. Otherwise `concert setup` creates
     /// them.
     pub(crate) fn makes_streams(&self) -> bool {
         self.place == Place::Streams

@@ -118,7 +118,7 @@ mod armed {
         }
     }
 
-    /// Reports whether a safety check is disabled in this run.
+    /// Returns whether a safety check is disabled in this run.
     pub fn guard_disabled(guard: &str) -> bool {
         settings().disabled.as_ref().is_some_and(|disabled| disabled == guard)
     }

@@ -62,7 +62,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Reports whether the server stated that it did not store the message.
+    /// Returns whether the server stated that it did not store the message.
     pub const fn is_refusal(&self) -> bool {
         !matches!(self, Self::NotConfirmed(_))
     }

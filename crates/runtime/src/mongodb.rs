@@ -208,7 +208,7 @@ pub async fn index<T: Send + Sync>(
     create(collection.clone_with_type(), format!("{}.{field}", collection.name()), model).await
 }
 
-/// Reports whether a write was rejected because a unique value already exists.
+/// Returns whether a write was rejected because a unique value already exists.
 pub fn is_duplicate(error: &Error) -> bool {
     const DUPLICATE_KEY: i32 = 11000;
     match &*error.kind {

@@ -31,7 +31,7 @@ impl Shutdown {
         self.token.cancel();
     }
 
-    /// Reports whether the shutdown was requested.
+    /// Returns whether the shutdown was requested.
     pub fn begun(&self) -> bool {
         self.token.is_cancelled()
     }

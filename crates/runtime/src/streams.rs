@@ -156,7 +156,7 @@ pub async fn actions(
     bus.jetstream.get_stream(&name).await.map_err(failed(format!("the stream {name}")))
 }
 
-/// Reports whether a concept has a stream of invocations.
+/// Returns whether a concept has a stream of invocations.
 ///
 /// # Errors
 /// The server does not respond.

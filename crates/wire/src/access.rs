@@ -244,7 +244,7 @@ impl Access {
         self
     }
 
-    /// Reports whether all services are the user [`User::Setup`], except workers that are other
+    /// Returns whether all services are the user [`User::Setup`], except workers that are other
     /// programs.
     pub fn is_in_one_process(&self) -> bool {
         self.together.is_some()
@@ -258,7 +258,7 @@ impl Access {
         self.concepts.iter().filter(is_separate)
     }
 
-    /// Reports whether a configuration is that of an application in one process.
+    /// Returns whether a configuration is that of an application in one process.
     pub fn is_of_one_process(server_config: &str) -> bool {
         server_config.starts_with(TOGETHER)
     }

@@ -44,7 +44,7 @@ impl Completion {
         if body.is_empty() { Ok(Self { input, output }) } else { Err(BadCompletion::Shape) }
     }
 
-    /// Reports whether the action failed.
+    /// Returns whether the action failed.
     pub fn is_failure(&self) -> bool {
         self.output.contains_key(ERROR)
     }

@@ -185,7 +185,7 @@ fn parse_line(line: &str) -> Option<Key> {
     is_key_id(id).then(|| Key::new(id, bytes))
 }
 
-/// Reports whether a text is a valid key id.
+/// Returns whether a text is a valid key id.
 pub(crate) fn is_key_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= 16

@@ -129,7 +129,7 @@ impl Reference {
         Self::new(place, text.len() as u64, ValueDigest::of(text))
     }
 
-    /// Reports whether this denotes a text.
+    /// Returns whether this denotes a text.
     pub fn is_text(&self, text: &str) -> bool {
         self.bytes == text.len() as u64 && self.digest == ValueDigest::of(text)
     }
@@ -144,7 +144,7 @@ impl Reference {
         self.digest
     }
 
-    /// Reports whether two references denote equal strings; their places may differ.
+    /// Returns whether two references denote equal strings; their places may differ.
     pub fn is_same_value(&self, other: &Self) -> bool {
         (self.bytes, self.digest) == (other.bytes, other.digest)
     }
@@ -197,18 +197,18 @@ fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// Reports whether a value contains a text in the form of a reference, at any depth. Input from
+/// Returns whether a value contains a text in the form of a reference, at any depth. Input from
 /// outside must not: it would read a value of another client.
 pub fn holds_reference(value: &Value) -> bool {
     holds_other(value, &|_| false)
 }
 
-/// Reports whether a value contains a reference other than the `known` ones, at any depth.
+/// Returns whether a value contains a reference other than the `known` ones, at any depth.
 pub fn holds_other(value: &Value, known: &impl Fn(&Reference) -> bool) -> bool {
     any_text(value, &|text| text.parse().is_ok_and(|reference| !known(&reference)))
 }
 
-/// Reports whether a condition holds for a text in a value, at any depth.
+/// Returns whether a condition holds for a text in a value, at any depth.
 pub fn any_text(value: &Value, holds: &impl Fn(&str) -> bool) -> bool {
     match value {
         Value::String(text) => holds(text),
@@ -233,12 +233,12 @@ pub fn texts_mut(object: &mut Object) -> Vec<&mut String> {
     found
 }
 
-/// The same as [`holds_reference`], for the values of an object.
+/// Returns whether a value of the object holds a reference; see [`holds_reference`].
 pub fn is_in(object: &Object) -> bool {
     object.values().any(holds_reference)
 }
 
-/// Why input with a text in the form of a reference is refused.
+/// Reason why input with a text in the form of a reference is refused.
 pub const NOT_ACCEPTED: &str =
     "the input contains a text in the form of a reference to a large value";
 

@@ -58,7 +58,7 @@ impl FromStr for ActionName {
 }
 
 impl ActionName {
-    /// Reports whether this is the name of a query.
+    /// Returns whether this is the name of a query.
     pub fn is_query(&self) -> bool {
         self.0.starts_with('_')
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// Separates the keys of a path.
 pub const SEPARATOR: char = '.';
 
-/// Reports whether a key is a path into nested objects.
+/// Returns whether a key is a path into nested objects.
 pub fn is_path(key: &str) -> bool {
     key.contains(SEPARATOR)
 }

@@ -104,7 +104,7 @@ pub struct RouteKey {
 }
 
 impl Route {
-    /// Reports whether rules look into objects of the body.
+    /// Returns whether rules look into objects of the body.
     pub fn is_nested(&self) -> bool {
         self.keys.keys().any(|key| nested::is_path(key))
     }

@@ -90,7 +90,7 @@ impl Sealer {
     }
 }
 
-/// Reports whether a text has exactly the form of a seal, including key id, encoding and length.
+/// Returns whether a text has exactly the form of a seal, including key id, encoding and length.
 pub fn is_seal(text: &str) -> bool {
     parts(text).is_some()
 }
@@ -102,7 +102,7 @@ fn parts(sealed: &str) -> Option<(&str, Vec<u8>)> {
     (is_key_id(id) && bytes.len() >= TAG_BYTES + BLOCK_BYTES).then_some((id, bytes))
 }
 
-/// Reports whether a value has the prefix of a seal. Only [`Sealer::open`] verifies it.
+/// Returns whether a value has the prefix of a seal. Only [`Sealer::open`] verifies it.
 pub fn looks_sealed(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.starts_with(PREFIX))
 }

@@ -61,7 +61,7 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Reports whether two values are equal: deep, ignoring key order, with numbers by value. A
+/// Returns whether two values are equal: deep, ignoring key order, with numbers by value. A
 /// reference to a large value is equal to the value, and to every other reference to it.
 pub fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {

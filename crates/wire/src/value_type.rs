@@ -160,7 +160,7 @@ impl ValueType {
         }
     }
 
-    /// Reports whether values of this type can be so long that they are stored beside the log.
+    /// Returns whether values of this type can be so long that they are stored beside the log.
     pub fn declares_large(&self) -> bool {
         match self {
             Self::BoundedString(max) => u64::from(*max) > INLINE_MAX_BYTES,

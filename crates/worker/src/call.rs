@@ -70,7 +70,7 @@ impl<I> Call<I> {
         (input, Call { id, flow, client, device, position, input: (), lease })
     }
 
-    /// The same call with another input.
+    /// Replaces the input of the call.
     pub(crate) fn with<J>(self, input: J) -> Call<J> {
         let (_, Call { id, flow, client, device, position, lease, .. }) = self.split();
         Call { id, flow, client, device, position, input, lease }
@@ -117,7 +117,7 @@ impl<I> Query<I> {
     /// The text is not kept in memory, so a row can contain many. `None` if `load` returns it.
     ///
     /// # Errors
-    /// Those of `load`, or the bus is unavailable.
+    /// The errors of `load`; or the bus is unavailable.
     pub async fn large(
         &self,
         fingerprint: Option<&Fingerprint>,
@@ -181,7 +181,7 @@ pub fn retry(why: impl std::fmt::Display) -> Stop {
 /// encrypts what the spec calls a secret before it publishes anything.
 ///
 /// # Errors
-/// Those of the serializer.
+/// The errors of the serializer.
 pub fn reveal<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose())
 }

@@ -279,8 +279,8 @@ impl Worker {
         Ok(worker::run(bus, concept, sealer, host, log, shutdown).await?)
     }
 
-    /// The same worker without stamps, so no redelivery is recognized. A test proves with it that
-    /// it depends on the stamps.
+    /// Makes the worker store no stamps, so that it recognizes no redelivery. A test uses this
+    /// worker to prove that it depends on the stamps.
     #[cfg(feature = "test-support")]
     #[must_use]
     pub fn forgetting_stamps(mut self) -> Self {

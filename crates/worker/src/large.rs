@@ -221,7 +221,7 @@ impl LargeRows {
         Large(reference.to_string())
     }
 
-    /// Reports whether a row contains a reference that its handler did not get from here.
+    /// Returns whether a row contains a reference that its handler did not get from here.
     pub(crate) fn holds_forged(&self, row: &Object) -> bool {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         row.values().any(|value| large::holds_other(value, &|found| given.contains(found)))

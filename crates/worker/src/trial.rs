@@ -230,7 +230,7 @@ impl Trial {
         self.act_from(None, name, input).await
     }
 
-    /// The same, for a client.
+    /// Like [`Trial::act`], for the request of a client.
     ///
     /// # Errors
     /// See [`Trial::act`].
@@ -244,7 +244,7 @@ impl Trial {
         self.finished(invoked).await
     }
 
-    /// The same, for an action that follows from these positions in the log.
+    /// Like [`Trial::act`], for an action that follows from these positions in the log.
     ///
     /// # Errors
     /// See [`Trial::act`].

@@ -11,9 +11,9 @@ use crate::record::{self, Content, Halt, Recorded};
 
 /// The decision about the rules with queries at a completion.
 pub(crate) enum Decision {
-    /// These queries must run first.
+    /// Queries that must run first.
     Ask(Vec<Question>),
-    /// This must be recorded.
+    /// A record that must be stored first.
     Record(Record),
     /// Nothing fires.
     Nothing,

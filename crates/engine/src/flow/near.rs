@@ -46,7 +46,7 @@ pub enum StoppedAt {
     Halted,
 }
 
-/// Why a completion does not match a pattern.
+/// Reason why a completion does not match a pattern.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mismatch {
     /// The action has no completion.

@@ -44,7 +44,7 @@ pub(super) fn credential(database: &str, owner: &str, key: &Key) -> Credential {
         .build()
 }
 
-/// Reports whether the server rejected a credential.
+/// Returns whether the server rejected a credential.
 pub(super) fn is_rejected(error: &Error) -> bool {
     matches!(&*error.kind, ErrorKind::Authentication { .. })
 }

@@ -40,7 +40,7 @@ pub(super) async fn make(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError
     }
 }
 
-/// Reports whether the server cannot reserve the size.
+/// Returns whether the server cannot reserve the size.
 fn lacks_storage(error: &CreateStreamError) -> bool {
     let CreateStreamErrorKind::JetStream(error) = error.kind() else { return false };
     [ErrorCode::INSUFFICIENT_RESOURCES, ErrorCode::STORAGE_RESOURCES_EXCEEDED]

@@ -16,7 +16,7 @@ fn matches(pattern: &str, subject: &str) -> bool {
     }
 }
 
-/// Reports whether messages of a user on a subject leave its account.
+/// Returns whether messages of a user on a subject leave its account.
 fn may_publish(user: &User, said: &str) -> bool {
     let access = access(&["Profile", "Sessioning", "Requesting"]).unwrap();
     access.imports(user).iter().any(|import| {
