@@ -4,8 +4,10 @@
 //! The chain is request → (router) delete → (worker) done → (router) respond → (edge) done →
 //! received. A login has authenticate and create in place of delete. Each process publishes, waits
 //! for the publish acknowledgement, and acknowledges its message, as Concert does. There are no
-//! rules, log lookups, JSON, database or HTTP. The chain keeps the queue of respond, which Concert
-//! no longer has (ADR 37), so that ratios stay comparable with earlier ones.
+//! rules, log lookups, JSON, database or HTTP.
+//!
+//! The chain of five messages has a queue of respond, which Concert no longer has (ADR 37), so that
+//! ratios stay comparable with earlier ones. The chain of four messages has the messages of today.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,10 +32,15 @@ use uuid::Uuid;
 
 use crate::load::histogram;
 use crate::measurement::Measurement;
+use crate::process::Watched;
 
 /// The two queues of the chain. Each stream is configured like that of a concept.
 const WORKER: &str = "BenchWorker";
 const EDGE: &str = "BenchEdge";
+/// Names of the chains in the report.
+pub(crate) const FIVE_MESSAGES: &str = "chain of five messages";
+pub(crate) const FOUR_MESSAGES: &str = "chain of four messages";
+pub(crate) const LOGIN_MESSAGES: &str = "chain of a login with its hash";
 /// A message body of the size of a logout's.
 const BODY: &[u8] = &[b'x'; 120];
 
@@ -41,25 +48,29 @@ const BODY: &[u8] = &[b'x'; 120];
 #[derive(Debug, Clone)]
 pub(crate) enum Course {
     Logout,
+    /// The router completes respond itself.
+    ShortLogout,
     /// Includes the password hash that every login needs.
     Login(HashPool),
 }
 
 impl Course {
-    const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
-            Self::Logout => "message-only chain",
-            Self::Login(_) => "message-only chain of a login",
+            Self::Logout => FIVE_MESSAGES,
+            Self::ShortLogout => FOUR_MESSAGES,
+            Self::Login(_) => LOGIN_MESSAGES,
         }
     }
 
-    /// The invocations that the router publishes after a completion.
+    /// The message that the router publishes after a completion.
     fn next(&self, subject: &str) -> Option<String> {
         let (action, id) = subject.split_once('.')?.1.rsplit_once('.')?;
         let (concept, next) = match (self, action.rsplit('.').next()?) {
-            (Self::Logout, "request") => (WORKER, "delete"),
+            (Self::Logout | Self::ShortLogout, "request") => (WORKER, "delete"),
             (Self::Login(_), "request") => (WORKER, "authenticate"),
             (Self::Login(_), "authenticate") => (WORKER, "create"),
+            (Self::ShortLogout, "delete") => return Some(format!("done.{id}.{EDGE}.respond.{id}")),
             (_, "delete" | "create") => (EDGE, "respond"),
             _ => return None,
         };
@@ -69,7 +80,7 @@ impl Course {
     /// The password hasher of the worker.
     fn hashes(&self) -> Option<HashPool> {
         match self {
-            Self::Logout => None,
+            Self::Logout | Self::ShortLogout => None,
             Self::Login(hashes) => Some(hashes.clone()),
         }
     }
@@ -88,7 +99,8 @@ pub(crate) async fn chain(
     options.port = 0;
     options.sync_interval = sync_interval.to_owned();
     let mut server = NatsServer::start(binary, &options).await?;
-    let measurement = run(course, &server.url(), in_flight, time).await;
+    let watched = Watched { name: "nats-server", pid: server.pid() };
+    let measurement = run(course, &server.url(), in_flight, time, &watched).await;
     server.stop().await;
     measurement
 }
@@ -98,6 +110,7 @@ async fn run(
     url: &str,
     in_flight: usize,
     time: Duration,
+    server: &Watched,
 ) -> anyhow::Result<Measurement> {
     let limits = LogLimits {
         log_max_messages: 10_000_000,
@@ -124,9 +137,11 @@ async fn run(
             Some(format!("done.{id}.{concept}.{action}.{id}"))
         }));
     }
-    let measurement = clients(course, &args, in_flight, time).await;
+    let before = server.usage();
+    let measurement = clients(course, &args, in_flight, time).await?;
     stations.abort_all();
-    measurement
+    let processes = vec![server.usage().per_flow(&before, measurement.flows)];
+    Ok(Measurement { processes, ..measurement })
 }
 
 /// Computes the hash of a login, publishes the next message of the chain, waits for the publish
@@ -219,5 +234,5 @@ async fn clients(
         latency_us.add(client??)?;
     }
     listener.abort();
-    Ok(Measurement::new(course.name(), in_flight, &latency_us, began.elapsed(), Duration::ZERO))
+    Ok(Measurement::new(course.name(), in_flight, &latency_us, began.elapsed()))
 }

@@ -52,7 +52,7 @@ pub(crate) enum Until {
 
 /// Runs a number of clients until the load ends.
 pub(crate) async fn run(
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     in_flight: usize,
     until: Until,
     steps: Steps,
@@ -60,8 +60,8 @@ pub(crate) async fn run(
     let counter = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
     let mut connections = Vec::new();
-    for _ in 0..in_flight {
-        connections.push(Connection::open(address).await?);
+    for address in addresses.iter().cycle().take(in_flight) {
+        connections.push(Connection::open(*address).await?);
     }
     let began = Instant::now();
     for connection in connections {

@@ -13,6 +13,7 @@ mod measurement;
 mod observability;
 mod overload;
 mod process;
+mod processes;
 mod report;
 mod scenario;
 mod stack;
@@ -22,19 +23,24 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use concert_profile::{HashPool, Settings};
 
 use crate::args::BenchArgs;
 use crate::baseline::Course;
 use crate::kind::Kind;
+use crate::measurement::Measurement;
 use crate::report::Report;
 use crate::scenario::Scenarios;
-use crate::stack::BenchStack;
+use crate::stack::{BenchStack, Extras};
+
+/// Subcommands of `concert` that this program runs.
+const SERVICES: [&str; 4] = ["up", "sync-router", "http-edge", "worker"];
 
 fn main() -> ExitCode {
     // `BenchStack` starts this program again as the system under load.
-    if std::env::args_os().nth(1).is_some_and(|first| first == "up") {
+    if std::env::args_os().nth(1).is_some_and(|first| SERVICES.iter().any(|name| first == *name)) {
         return concert::main(concert::built_in::workers());
     }
     let args = BenchArgs::parse();
@@ -59,17 +65,30 @@ async fn run(args: BenchArgs) -> anyhow::Result<()> {
     };
     progress("starting a separate stack");
     let stack = BenchStack::start(&args).await?;
-    let outcome = measure(&args, &stack, seconds, progress).await;
+    let second = match args.has_second_stack() {
+        true => Some(BenchStack::start_with(&args, &Extras::versus(&args)).await?),
+        false => None,
+    };
+    let outcome = measure(&args, &stack, second.as_ref(), seconds, progress).await;
     stack.stop().await;
+    if let Some(second) = second {
+        second.stop().await;
+    }
     let report = outcome?;
-    let text = if args.json { report.to_json() } else { report.to_text() };
-    writeln!(std::io::stdout(), "{text}")?;
+    let (json, markdown) = (report.to_json()?, report.to_markdown());
+    if let Some(dir) = &args.output {
+        std::fs::create_dir_all(dir)?;
+        std::fs::write(dir.join("bench.json"), &json)?;
+        std::fs::write(dir.join("bench.md"), &markdown)?;
+    }
+    writeln!(std::io::stdout(), "{}", if args.json { json } else { markdown })?;
     Ok(())
 }
 
 async fn measure(
     args: &BenchArgs,
     stack: &BenchStack,
+    second: Option<&BenchStack>,
     seconds: Duration,
     progress: impl Fn(&str),
 ) -> anyhow::Result<Report> {
@@ -83,26 +102,16 @@ async fn measure(
     report.hashes_per_second =
         tokio::task::spawn_blocking(move || concert_profile::raw_hashes_per_second(seconds))
             .await?;
-    for in_flight in args.in_flight.iter().copied() {
-        progress(&format!("message-only chain, {in_flight} in flight"));
-        let chain = async |course: &Course| {
-            baseline::chain(course, &args.sync_interval, stack.nats_server(), in_flight, seconds)
-                .await
-        };
-        report.chains.push(chain(&Course::Logout).await?);
-        for kind in
-            Kind::ALL.into_iter().filter(|kind| args.only.is_empty() || args.only.contains(kind))
-        {
-            if kind == Kind::Login {
-                progress(&format!(
-                    "message-only chain of a login with its hash, {in_flight} in flight"
-                ));
-                let hashes = HashPool::start(&Settings::default())?;
-                report.login_chains.push(chain(&Course::Login(hashes)).await?);
-            }
-            progress(&format!("{}, {in_flight} in flight", kind.name()));
-            report.results.push(scenarios.run(stack, kind, in_flight, seconds).await?);
-        }
+    let mut stacks = vec![(false, stack)];
+    if let Some(second) = second {
+        Scenarios::prepare(second).await?;
+        stacks.push((true, second));
+    }
+    for number in 1..=args.rounds {
+        progress(&format!("round {number} of {}", args.rounds));
+        report.rounds.push(round(args, &scenarios, &stacks, seconds, &progress).await?);
+        // The stacks take turns at being first.
+        stacks.reverse();
     }
     if args.only.is_empty() {
         progress("logout of a live session during 16 concurrent logins");
@@ -122,4 +131,39 @@ async fn measure(
         report.observability = observability::run(args, seconds).await?;
     }
     Ok(report)
+}
+
+/// Runs the chains and the chosen scenarios once at each number of concurrent requests.
+async fn round(
+    args: &BenchArgs,
+    scenarios: &Scenarios,
+    stacks: &[(bool, &BenchStack)],
+    seconds: Duration,
+    progress: &impl Fn(&str),
+) -> anyhow::Result<Vec<Measurement>> {
+    let is_chosen = |kind: &Kind| args.only.is_empty() || args.only.contains(kind);
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(is_chosen).collect();
+    let mut measured = Vec::new();
+    for in_flight in args.in_flight.iter().copied() {
+        let mut courses = vec![Course::Logout, Course::ShortLogout];
+        if kinds.contains(&Kind::Login) {
+            courses.push(Course::Login(HashPool::start(&Settings::default())?));
+        }
+        for course in courses {
+            progress(&format!("{}, {in_flight} in flight", course.name()));
+            let sync = &args.sync_interval;
+            let binary = stacks.first().context("no stack")?.1.nats_server();
+            measured.push(baseline::chain(&course, sync, binary, in_flight, seconds).await?);
+        }
+        for kind in &kinds {
+            progress(&format!("{}, {in_flight} in flight", kind.name()));
+            for (is_second, stack) in stacks {
+                let run = scenarios.run(stack, *kind, in_flight, seconds).await?;
+                measured.push(Measurement { is_second: *is_second, ..run });
+            }
+        }
+    }
+    // The same order in each round.
+    measured.sort_by_key(|run| (run.in_flight, run.name, run.is_second));
+    Ok(measured)
 }

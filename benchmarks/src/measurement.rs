@@ -5,13 +5,15 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::process::Memory;
+use crate::process::{Memory, PerFlow};
 
 /// The metrics of one run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Measurement {
     /// The scenario.
     pub(crate) name: &'static str,
+    /// `true` on the second stack of `--versus`.
+    pub(crate) is_second: bool,
     /// Concurrent requests.
     pub(crate) in_flight: usize,
     /// Flows with a response.
@@ -22,8 +24,10 @@ pub(crate) struct Measurement {
     pub(crate) p50_ms: f64,
     /// The 99th percentile of the response time, in milliseconds.
     pub(crate) p99_ms: f64,
-    /// CPU time of all processes per flow, in milliseconds.
-    pub(crate) cpu_ms_per_flow: f64,
+    /// What each process used for a flow; without the load generator.
+    pub(crate) processes: Vec<PerFlow>,
+    /// Messages that a router or a worker received more than once.
+    pub(crate) redeliveries: u64,
 }
 
 impl Measurement {
@@ -33,22 +37,19 @@ impl Measurement {
         in_flight: usize,
         latency_us: &Histogram<u64>,
         took: Duration,
-        cpu: Duration,
     ) -> Self {
         let flows = latency_us.len();
         let ms = |quantile| latency_us.value_at_quantile(quantile) as f64 / 1000.0;
         Self {
             name,
+            is_second: false,
             in_flight,
             flows,
             flows_per_second: flows as f64 / took.as_secs_f64(),
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
-            cpu_ms_per_flow: if flows == 0 {
-                0.0
-            } else {
-                cpu.as_secs_f64() * 1000.0 / flows as f64
-            },
+            processes: Vec::new(),
+            redeliveries: 0,
         }
     }
 }
@@ -84,4 +85,10 @@ pub(crate) struct Cost {
     pub(crate) caught_up_s: f64,
     /// Spans received in all rounds and kinds so far.
     pub(crate) span_bytes: u64,
+}
+
+/// The median; of an even number of values the upper one, so that it is one of them.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

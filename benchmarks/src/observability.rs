@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::args::BenchArgs;
 use crate::kind::Kind;
-use crate::measurement::Cost;
+use crate::measurement::{Cost, median};
 use crate::scenario::Scenarios;
 use crate::stack::{BenchStack, Extras};
 
@@ -89,11 +89,6 @@ async fn measure(
         });
     }
     Ok(costs)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// Waits until the archive has read everything; returns the backlog and the time that it took.

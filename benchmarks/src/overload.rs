@@ -52,7 +52,8 @@ pub(crate) async fn run(
     for number in 0..CLIENTS {
         clients.spawn(client(address, number, began + time, logins.clone()));
     }
-    let Load { latency_us, .. } = load::run(address, LOGOUTS, Until::Time(time), logouts).await?;
+    let Load { latency_us, .. } =
+        load::run(vec![address], LOGOUTS, Until::Time(time), logouts).await?;
     let mut seen = Seen { answered: histogram()?, refused: histogram()? };
     while let Some(client) = clients.join_next().await {
         let client = client??;
@@ -60,7 +61,7 @@ pub(crate) async fn run(
         seen.refused.add(client.refused)?;
     }
     let seconds = began.elapsed().as_secs_f64();
-    let next = load::run(address, 1, Until::Flows(1), logins).await?;
+    let next = load::run(vec![address], 1, Until::Flows(1), logins).await?;
     let ms = |latency: &Histogram<u64>| latency.value_at_quantile(0.99) as f64 / 1000.0;
     Ok(Overload {
         answered_per_second: seen.answered.len() as f64 / seconds,

@@ -1,4 +1,4 @@
-//! CPU time and memory of a process, from `/proc`.
+//! CPU time, written bytes and memory of a process, from `/proc`.
 
 use std::time::Duration;
 
@@ -24,12 +24,54 @@ pub(crate) struct Memory {
     pub(crate) peak_mb: f64,
 }
 
+/// What a process has used so far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// The name in the report.
+    pub(crate) name: &'static str,
+    cpu: Duration,
+    written_bytes: u64,
+}
+
+/// What a process used for one flow.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PerFlow {
+    /// The name in the report.
+    pub(crate) name: &'static str,
+    /// CPU time, in milliseconds.
+    pub(crate) cpu_ms: f64,
+    /// Bytes written to the disk.
+    pub(crate) written_bytes: f64,
+}
+
+impl Usage {
+    /// What the process used for each of these flows since an earlier reading.
+    pub(crate) fn per_flow(&self, earlier: &Self, flows: u64) -> PerFlow {
+        let flows = flows.max(1) as f64;
+        PerFlow {
+            name: self.name,
+            cpu_ms: self.cpu.saturating_sub(earlier.cpu).as_secs_f64() * 1000.0 / flows,
+            written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes) as f64 / flows,
+        }
+    }
+}
+
 /// Clock ticks per second in the kernel's times; constant on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Watched {
-    /// CPU time so far; zero if it is unknown.
-    pub(crate) fn cpu(&self) -> Duration {
+    /// CPU time and written bytes so far; zero if they are unknown.
+    pub(crate) fn usage(&self) -> Usage {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid)).unwrap_or_default();
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        Usage {
+            name: self.name,
+            cpu: self.cpu(),
+            written_bytes: written.and_then(|bytes| bytes.parse().ok()).unwrap_or(0),
+        }
+    }
+
+    fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         // The name may contain spaces, so fields are counted after its closing parenthesis. User
         // and system time are the 12th and 13th of them.

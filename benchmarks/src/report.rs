@@ -1,11 +1,12 @@
-//! The report, as text and as JSON.
+//! The report, as Markdown and as JSON.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use crate::args::BenchArgs;
-use crate::measurement::{Cost, Measurement, Soak};
+use crate::baseline::{FIVE_MESSAGES, FOUR_MESSAGES, LOGIN_MESSAGES};
+use crate::measurement::{Cost, Measurement, Soak, median};
 use crate::overload::Overload;
 use crate::process::Memory;
 use crate::timing::Timing;
@@ -15,18 +16,20 @@ use crate::timing::Timing;
 pub(crate) struct Report {
     /// The fsync interval of the NATS server.
     pub(crate) sync_interval: String,
+    /// `true` if each service has its own account, as with compose.
+    pub(crate) isolate_parts: bool,
+    /// Number of routers, of edges, and of workers of each concept.
+    pub(crate) services: [usize; 3],
     /// `true` if this is an optimised build.
     pub(crate) release_build: bool,
     /// Number of processors.
     pub(crate) processors: usize,
+    /// Duration of each run, in seconds.
+    pub(crate) seconds: u64,
     /// Baseline of logins: raw argon2id hashes.
     pub(crate) hashes_per_second: f64,
-    /// Baseline of all other requests: the message-only chain.
-    pub(crate) chains: Vec<Measurement>,
-    /// Second baseline of logins: the message-only chain with a hash.
-    pub(crate) login_chains: Vec<Measurement>,
-    /// The scenarios.
-    pub(crate) results: Vec<Measurement>,
+    /// The chains and the scenarios of each round, in the same order.
+    pub(crate) rounds: Vec<Vec<Measurement>>,
     /// Logouts while logins keep the processors busy.
     pub(crate) beside_logins: Option<Measurement>,
     /// More logins than the processors can serve.
@@ -41,17 +44,23 @@ pub(crate) struct Report {
     pub(crate) soak: Vec<Soak>,
 }
 
+const HEAD: &str = concat!(
+    "| run | in flight | flows/s | p50 ms | p99 ms | CPU ms per flow | KB written per flow ",
+    "| redelivered | ratios of flows/s |\n|---|---:|---:|---:|---:|---|---|---:|---|\n"
+);
+
 impl Report {
     /// An empty report.
     pub(crate) fn new(args: &BenchArgs) -> Self {
         Self {
             sync_interval: args.sync_interval.clone(),
+            isolate_parts: args.isolates_parts(),
+            services: [args.routers, args.edges, args.workers],
             release_build: !cfg!(debug_assertions),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
+            seconds: args.seconds,
             hashes_per_second: 0.0,
-            chains: Vec::new(),
-            login_chains: Vec::new(),
-            results: Vec::new(),
+            rounds: Vec::new(),
             beside_logins: None,
             overload: None,
             timing: None,
@@ -62,12 +71,12 @@ impl Report {
     }
 
     /// The report as JSON.
-    pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default()
+    pub(crate) fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
     }
 
-    /// The report as text.
-    pub(crate) fn to_text(&self) -> String {
+    /// The report as Markdown.
+    pub(crate) fn to_markdown(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         self.write(&mut text).unwrap_or_default();
@@ -80,35 +89,38 @@ impl Report {
         } else {
             "DEBUG BUILD: these numbers are meaningless"
         };
+        let users =
+            if self.isolate_parts { "an account for each service" } else { "one NATS user" };
+        let Self { processors, sync_interval, .. } = self;
+        let [routers, edges, workers] = self.services;
+        writeln!(text, "# Benchmark of Concert\n")?;
         writeln!(
             text,
-            "\nconcert bench: {} processors, {build}, sync_interval {}",
-            self.processors, self.sync_interval
+            "{processors} processors, {build}, {users}, sync_interval {sync_interval},"
         )?;
+        writeln!(text, "{routers} routers, {edges} edges, {workers} workers of each concept.")?;
+        if !self.soak.is_empty() {
+            writeln!(text, "\n| flows | flows/s | memory |\n|---:|---:|---|")?;
+        }
         for soak in &self.soak {
-            write!(text, "{:>9} flows  {:>8.0} flows/s", soak.flows, soak.flows_per_second)?;
-            for memory in &soak.memory {
-                write!(text, "  {} {:.0} MB", memory.name, memory.resident_mb)?;
-            }
-            writeln!(text)?;
+            let memory: Vec<_> = soak
+                .memory
+                .iter()
+                .map(|memory| format!("{} {:.0} MB", memory.name, memory.resident_mb))
+                .collect();
+            let rate = soak.flows_per_second;
+            writeln!(text, "| {} | {rate:.0} | {} |", soak.flows, memory.join(", "))?;
         }
-        if self.chains.is_empty() {
-            return Ok(());
-        }
-        writeln!(text, "raw argon2id: {:.1} hashes/s\n", self.hashes_per_second)?;
+        let Some(first) = self.rounds.first() else { return Ok(()) };
+        let (rounds, seconds) = (self.rounds.len(), self.seconds);
+        let hashes = self.hashes_per_second;
         writeln!(
             text,
-            "{:<30} {:>9} {:>10} {:>9} {:>9} {:>11}  ratios",
-            "", "in flight", "flows/s", "p50 ms", "p99 ms", "CPU ms/flow"
+            "Raw argon2id: {hashes:.1} hashes/s. Medians of {rounds} rounds of {seconds} s.\n"
         )?;
-        for chain in &self.chains {
-            line(text, chain, "")?;
-            if let Some(baseline) = self.login_chain(chain.in_flight) {
-                line(text, baseline, &self.of_hashes(baseline))?;
-            }
-            for result in self.results.iter().filter(|result| result.in_flight == chain.in_flight) {
-                line(text, result, &self.ratios(result, chain))?;
-            }
+        text.push_str(HEAD);
+        for at in 0..first.len() {
+            self.write_row(text, at)?;
         }
         if let Some(measurement) = &self.beside_logins {
             line(text, measurement, "")?;
@@ -119,47 +131,60 @@ impl Report {
         if let Some(timing) = &self.timing {
             write_timing(text, timing)?;
         }
-        writeln!(text, "\nresident memory at the end (peak):")?;
-        for memory in &self.processes {
-            writeln!(
-                text,
-                "  {:<12} {:>6.0} MB ({:.0} MB)",
-                memory.name, memory.resident_mb, memory.peak_mb
-            )?;
+        writeln!(text, "\n| process | resident MB | peak MB |\n|---|---:|---:|")?;
+        for Memory { name, resident_mb, peak_mb } in &self.processes {
+            writeln!(text, "| {name} | {resident_mb:.0} | {peak_mb:.0} |")?;
         }
-        if !self.observability.is_empty() {
-            writeln!(
-                text,
-                "\nwith archive, traces, metrics and JSON logs, compared with a stack without:"
-            )?;
+        self.write_observability(text)
+    }
+
+    /// Writes the row of the measurement that has this place in each round.
+    fn write_row(&self, text: &mut String, at: usize) -> std::fmt::Result {
+        let same = || self.rounds.iter().filter_map(|round| round.get(at));
+        let rate = median(same().map(|measured| measured.flows_per_second).collect());
+        let Some(typical) = same().find(|measured| measured.flows_per_second == rate) else {
+            return Ok(());
+        };
+        let mut ratios = Vec::new();
+        if typical.name.contains("login") {
+            ratios.push(format!("{:.2} of the hashes", rate / self.hashes_per_second));
         }
-        for cost in &self.observability {
-            writeln!(
-                text,
-                concat!(
-                    "  {:<30} {:>3} in flight  {:>7.1} of {:>7.1} flows/s: {:.2}; ",
-                    "archive backlog {} messages, read in {:.1} s"
-                ),
-                cost.name,
-                cost.in_flight,
-                cost.on_per_second,
-                cost.off_per_second,
-                cost.ratio,
-                cost.behind,
-                cost.caught_up_s
-            )?;
+        let (is_login, is_chain) =
+            (typical.name.contains("login"), typical.name.starts_with("chain"));
+        let others = [
+            (typical.is_second, typical.name, "the first stack"),
+            (!is_chain && is_login, LOGIN_MESSAGES, "its chain"),
+            (!is_chain && !is_login, FIVE_MESSAGES, "five messages"),
+            (!is_chain && !is_login, FOUR_MESSAGES, "four messages"),
+        ];
+        for (_, name, short) in others.into_iter().filter(|(applies, ..)| *applies) {
+            let ratio = self.ratio(at, name, typical.in_flight);
+            ratios.extend(ratio.map(|ratio| format!("{ratio:.2} of {short}")));
         }
-        Ok(())
+        line(text, typical, &ratios.join(", "))
+    }
+
+    /// Median of the ratios to another run on the first stack, in the same round.
+    fn ratio(&self, at: usize, other: &str, in_flight: usize) -> Option<f64> {
+        let ratios = self.rounds.iter().filter_map(|round| {
+            let is_other = |run: &&Measurement| {
+                run.name == other && run.in_flight == in_flight && !run.is_second
+            };
+            let other = round.iter().find(is_other)?;
+            Some(round.get(at)?.flows_per_second / other.flows_per_second)
+        });
+        let ratios: Vec<f64> = ratios.collect();
+        (!ratios.is_empty()).then(|| median(ratios))
     }
 
     fn write_overload(&self, text: &mut String, overload: &Overload) -> std::fmt::Result {
         writeln!(
             text,
             concat!(
-                "\nmore logins than the processors can serve:\n",
-                "  accepted {:>8.1}/s ({:.2} of the hashes/s), p99 {:.0} ms\n",
-                "  rejected {:>8.1}/s, p99 {:.1} ms\n",
-                "  concurrent logouts p99 {:.1} ms, the next login after {:.0} ms"
+                "\nMore logins than the processors can serve:\n\n",
+                "- accepted {:.1}/s ({:.2} of the hashes/s), p99 {:.0} ms\n",
+                "- rejected {:.1}/s, p99 {:.1} ms\n",
+                "- concurrent logouts p99 {:.1} ms, the next login after {:.0} ms"
             ),
             overload.answered_per_second,
             overload.answered_per_second / self.hashes_per_second,
@@ -171,31 +196,31 @@ impl Report {
         )
     }
 
-    fn login_chain(&self, in_flight: usize) -> Option<&Measurement> {
-        self.login_chains.iter().find(|baseline| baseline.in_flight == in_flight)
-    }
-
-    fn of_hashes(&self, result: &Measurement) -> String {
-        format!("{:.2} of the hashes/s", result.flows_per_second / self.hashes_per_second)
-    }
-
-    fn ratios(&self, result: &Measurement, chain: &Measurement) -> String {
-        let hashes = if result.name.contains("login") {
-            let of_baseline = self.login_chain(result.in_flight).map(|baseline| {
-                format!(
-                    "{:.2} of its message-only chain's flows/s, ",
-                    result.flows_per_second / baseline.flows_per_second
+    fn write_observability(&self, text: &mut String) -> std::fmt::Result {
+        if !self.observability.is_empty() {
+            writeln!(
+                text,
+                concat!(
+                    "\nWith archive, traces, metrics and JSON logs, and without:\n\n",
+                    "| run | in flight | flows/s with | without | ratio | backlog | read in s |\n",
+                    "|---|---:|---:|---:|---:|---:|---:|"
                 )
-            });
-            format!("{}, {}", self.of_hashes(result), of_baseline.unwrap_or_default())
-        } else {
-            String::new()
-        };
-        format!(
-            "{hashes}{:.2} of the chain's flows/s, {:.2} x its p50",
-            result.flows_per_second / chain.flows_per_second,
-            result.p50_ms / chain.p50_ms
-        )
+            )?;
+        }
+        for cost in &self.observability {
+            writeln!(
+                text,
+                "| {} | {} | {:.1} | {:.1} | {:.2} | {} | {:.1} |",
+                cost.name,
+                cost.in_flight,
+                cost.on_per_second,
+                cost.off_per_second,
+                cost.ratio,
+                cost.behind,
+                cost.caught_up_s
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -204,9 +229,9 @@ fn write_timing(text: &mut String, timing: &Timing) -> std::fmt::Result {
     writeln!(
         text,
         concat!(
-            "\nfailed logins, {} of each kind:\n",
-            "  unknown username p50 {:.2} ms, wrong password p50 {:.2} ms\n",
-            "  Mann-Whitney z = {:.2}, probability that the unknown username takes longer {:.3}: ",
+            "\nFailed logins, {} of each kind:\n\n",
+            "- unknown username p50 {:.2} ms, wrong password p50 {:.2} ms\n",
+            "- Mann-Whitney z = {:.2}, probability that the unknown username takes longer {:.3}: ",
             "{} at 1 %"
         ),
         timing.pairs, timing.unknown_p50_ms, timing.wrong_p50_ms, timing.z, timing.chance, verdict
@@ -214,10 +239,58 @@ fn write_timing(text: &mut String, timing: &Timing) -> std::fmt::Result {
 }
 
 fn line(text: &mut String, measurement: &Measurement, ratios: &str) -> std::fmt::Result {
-    let Measurement { name, in_flight, flows_per_second, p50_ms, p99_ms, cpu_ms_per_flow, .. } =
+    let Measurement { name, in_flight, flows_per_second, p50_ms, p99_ms, redeliveries, .. } =
         measurement;
+    let which = if measurement.is_second { ", second stack" } else { "" };
+    let each = |show: &dyn Fn(&crate::process::PerFlow) -> String| {
+        measurement.processes.iter().map(show).collect::<Vec<_>>().join(", ")
+    };
+    let cpu = each(&|process| format!("{} {:.3}", process.name, process.cpu_ms));
+    let written =
+        each(&|process| format!("{} {:.1}", process.name, process.written_bytes / 1024.0));
     writeln!(
         text,
-        "{name:<30} {in_flight:>9} {flows_per_second:>10.1} {p50_ms:>9.2} {p99_ms:>9.2} {cpu_ms_per_flow:>11.3}  {ratios}"
+        "| {name}{which} | {in_flight} | {flows_per_second:.1} | {p50_ms:.2} | {p99_ms:.2} | {cpu} | \
+         {written} | {redeliveries} | {ratios} |"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn run(name: &'static str, flows_per_second: f64) -> Measurement {
+        let (p50_ms, p99_ms) = (1.0, 2.0);
+        let (flows, processes, redeliveries) = (9, Vec::new(), 0);
+        Measurement {
+            name,
+            is_second: false,
+            in_flight: 16,
+            flows,
+            flows_per_second,
+            p50_ms,
+            p99_ms,
+            processes,
+            redeliveries,
+        }
+    }
+
+    #[test]
+    fn row_has_the_median_of_the_rounds_and_of_their_ratios() {
+        let mut report = Report::new(&BenchArgs::parse_from(["bench"]));
+        for (chain, logout) in [(100.0, 50.0), (200.0, 60.0), (50.0, 40.0)] {
+            let second = Measurement { is_second: true, ..run("logout", logout * 1.5) };
+            report.rounds.push(vec![run(FIVE_MESSAGES, chain), run("logout", logout), second]);
+        }
+        let text = report.to_markdown();
+        assert!(
+            text.contains("| logout | 16 | 50.0 | 1.00 | 2.00 |  |  | 0 | 0.50 of five"),
+            "{text}"
+        );
+        assert!(text.contains("| logout, second stack | 16 | 75.0 |"), "{text}");
+        assert!(text.contains("1.50 of the first stack, 0.75 of five messages"), "{text}");
+        assert!(text.contains("| chain of five messages | 16 | 100.0 |"), "{text}");
+    }
 }

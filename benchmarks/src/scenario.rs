@@ -50,7 +50,7 @@ impl Scenarios {
                 status: 200,
             })
         });
-        load::run(stack.address(), 4, Until::Flows(ACCOUNTS), steps).await?;
+        load::run(stack.addresses(), 4, Until::Flows(ACCOUNTS), steps).await?;
         Ok(Self)
     }
 
@@ -63,11 +63,10 @@ impl Scenarios {
         time: Duration,
     ) -> anyhow::Result<Measurement> {
         let warm_up = self.steps(stack, kind, WARM_UP).await?;
-        load::run(stack.address(), in_flight, Until::Flows(WARM_UP), warm_up).await?;
+        load::run(stack.addresses(), in_flight, Until::Flows(WARM_UP), warm_up).await?;
         let steps = self.steps(stack, kind, SESSIONS_PER_SECOND * time.as_secs()).await?;
-        let before = stack.cpu();
-        let load = load::run(stack.address(), in_flight, Until::Time(time), steps).await?;
-        Ok(measurement(kind.name(), in_flight, &load, stack.cpu() - before))
+        let load = load::run(stack.addresses(), in_flight, Until::Time(time), steps);
+        measured(stack, kind.name(), in_flight, load).await
     }
 
     /// Measures logouts, two at a time, while logins keep the processors busy.
@@ -77,17 +76,17 @@ impl Scenarios {
         time: Duration,
     ) -> anyhow::Result<Measurement> {
         let logins = load::run(
-            stack.address(),
+            stack.addresses(),
             BUSY_LOGINS,
             Until::Time(time + Duration::from_secs(1)),
             self.steps(stack, Kind::Login, 0).await?,
         );
         let steps = self.steps(stack, Kind::Logout, SESSIONS_PER_SECOND * time.as_secs()).await?;
-        let before = stack.cpu();
+        let logouts = load::run(stack.addresses(), 1, Until::Time(time), steps);
         let (logins, logouts) =
-            tokio::try_join!(logins, load::run(stack.address(), 1, Until::Time(time), steps))?;
+            tokio::try_join!(logins, measured(stack, "logout during 16 logins", 1, logouts))?;
         ensure!(logins.flows > 0, "no login got a response");
-        Ok(measurement("logout during 16 logins", 1, &logouts, stack.cpu() - before))
+        Ok(logouts)
     }
 
     /// Measures accepted and rejected requests under overload.
@@ -113,7 +112,7 @@ impl Scenarios {
         while done < flows {
             let part = SOAK_SAMPLE.min(flows - done);
             let steps = self.steps(stack, Kind::UnknownLogout, part).await?;
-            let load = load::run(stack.address(), 64, Until::Flows(part), steps).await?;
+            let load = load::run(stack.addresses(), 64, Until::Flows(part), steps).await?;
             done += part;
             let memory: Vec<Memory> = stack.processes();
             progress(&format!("{done} flows, {:.0} flows/s, {}", load.rate(), shown(&memory)));
@@ -151,8 +150,22 @@ impl Scenarios {
     }
 }
 
-fn measurement(name: &'static str, in_flight: usize, load: &Load, cpu: Duration) -> Measurement {
-    Measurement::new(name, in_flight, &load.latency_us, load.took, cpu)
+/// Runs a load, and measures what the stack uses for it.
+async fn measured(
+    stack: &BenchStack,
+    name: &'static str,
+    in_flight: usize,
+    load: impl Future<Output = anyhow::Result<Load>>,
+) -> anyhow::Result<Measurement> {
+    let (before, redelivered) = (stack.usage(), stack.redeliveries().await?);
+    let load = load.await?;
+    let after = stack.usage();
+    let processes = after.iter().zip(&before).map(|(now, then)| now.per_flow(then, load.flows));
+    Ok(Measurement {
+        processes: processes.collect(),
+        redeliveries: stack.redeliveries().await?.saturating_sub(redelivered),
+        ..Measurement::new(name, in_flight, &load.latency_us, load.took)
+    })
 }
 
 fn shown(memory: &[Memory]) -> String {

@@ -10,16 +10,20 @@ use anyhow::{Context as _, bail};
 use concert::Started;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
+use concert_runtime::streams;
 use concert_wire::access::User;
+use concert_wire::subject::{LOG, ROUTERS, WORKERS};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::args::BenchArgs;
-use crate::process::{Memory, Watched};
+use crate::process::{Memory, Usage, Watched};
+use crate::processes::{CONCEPTS, Processes};
 
 /// A running system.
 pub(crate) struct BenchStack {
     child: Child,
+    further: Processes,
     started: Started,
     watched: Vec<Watched>,
     bus: Bus,
@@ -36,25 +40,31 @@ const NO_ARCHIVE: &str = "--no-archive";
 /// Options that differ between stacks.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
+    program: Option<PathBuf>,
     args: Vec<&'static str>,
-    env: Vec<(&'static str, String)>,
+    env: Vec<(String, String)>,
 }
 
 impl Extras {
     /// No archive and no traces.
     pub(crate) fn without_archive() -> Self {
-        Self { args: vec![NO_ARCHIVE], env: Vec::new() }
+        Self { args: vec![NO_ARCHIVE], ..Self::default() }
     }
 
     /// Archives every flow, sends its trace to this address, and logs JSON.
     pub(crate) fn observed(collector: &str) -> Self {
         Self {
-            args: Vec::new(),
             env: vec![
-                ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.to_owned()),
-                ("CONCERT_TELEMETRY__LOG_FORMAT", "json".to_owned()),
+                ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.to_owned()),
+                ("CONCERT_TELEMETRY__LOG_FORMAT".to_owned(), "json".to_owned()),
             ],
+            ..Self::default()
         }
+    }
+
+    /// The second stack of `--versus`.
+    pub(crate) fn versus(args: &BenchArgs) -> Self {
+        Self { program: args.versus_program.clone(), env: args.versus.clone(), ..Self::default() }
     }
 }
 
@@ -68,7 +78,8 @@ impl BenchStack {
     pub(crate) async fn start_with(args: &BenchArgs, extras: &Extras) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let report = dir.path().join("started.json");
-        let mut command = Command::new(std::env::current_exe()?);
+        let program = extras.program.clone().map_or_else(std::env::current_exe, Ok)?;
+        let mut command = Command::new(&program);
         command.args([
             "up",
             "--listen",
@@ -79,10 +90,9 @@ impl BenchStack {
             "0",
             "--mongo-port",
             "0",
-            "--sync-interval",
-            &args.sync_interval,
         ]);
-        if args.isolate_parts {
+        command.env("CONCERT_NATS__SYNC_INTERVAL", &args.sync_interval);
+        if args.isolates_parts() {
             command.arg("--isolate-parts");
         }
         if args.no_archive && !extras.args.contains(&NO_ARCHIVE) {
@@ -116,10 +126,17 @@ impl BenchStack {
         let keys_dir = dir.path().join("data").join("keys");
         operator.nats_nkey = Some(keys::seeds_path(&keys_dir, &User::Operator));
         let bus = Bus::connect_to_streams(&operator, "bench").await?;
-        Ok(Self { child, watched: watched.into_iter().flatten().collect(), started, bus, dir })
+        let further = Processes::start(args, program, &started, &bus).await?;
+        let watched = watched.into_iter().flatten().chain(further.watched.clone()).collect();
+        Ok(Self { child, further, watched, started, bus, dir })
     }
 
-    /// The address of the edge.
+    /// The address of an edge; clients use the edges in turn.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        [self.started.http].into_iter().chain(self.further.edges.iter().copied()).collect()
+    }
+
+    /// The address of the edge of `concert up`.
     pub(crate) fn address(&self) -> SocketAddr {
         self.started.http
     }
@@ -139,9 +156,20 @@ impl BenchStack {
         &self.started.nats_server
     }
 
-    /// CPU time of all processes so far.
-    pub(crate) fn cpu(&self) -> Duration {
-        self.watched.iter().map(Watched::cpu).sum()
+    /// What all processes have used so far.
+    pub(crate) fn usage(&self) -> Vec<Usage> {
+        self.watched.iter().map(Watched::usage).collect()
+    }
+
+    /// Deliveries so far to routers and to the workers of the benchmark's concepts, less the
+    /// delivered messages.
+    pub(crate) async fn redeliveries(&self) -> anyhow::Result<u64> {
+        let mut repeated = 0;
+        let queues = CONCEPTS.map(|concept| (format!("ACTIONS_{concept}"), WORKERS));
+        for (stream, consumer) in queues.into_iter().chain([(LOG.to_owned(), ROUTERS)]) {
+            repeated += streams::lag(&self.bus, &stream, consumer).await?.repeated;
+        }
+        Ok(repeated)
     }
 
     /// The memory of all processes.

@@ -470,6 +470,10 @@ pub struct Lag {
     pub ack_pending: usize,
     /// Number of those that were delivered more than once.
     pub redelivered: usize,
+    /// Deliveries so far, less the delivered messages, of a consumer that reads its whole stream.
+    pub repeated: u64,
+    /// Open fetch requests.
+    pub waiting: usize,
 }
 
 /// Reads the backlog of a consumer.
@@ -484,6 +488,8 @@ pub async fn lag(bus: &Bus, stream: &str, consumer: &str) -> Result<Lag, SetupEr
         pending: info.num_pending,
         ack_pending: info.num_ack_pending,
         redelivered: info.num_redelivered,
+        repeated: info.delivered.consumer_sequence.saturating_sub(info.delivered.stream_sequence),
+        waiting: info.num_waiting,
     })
 }
 

@@ -1,0 +1,118 @@
+//! Further routers, edges and workers, each in a process, next to those of `concert up`.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use concert::Started;
+use concert_runtime::bus::Bus;
+use concert_runtime::keys;
+use concert_runtime::streams;
+use concert_wire::access::User;
+use concert_wire::subject::{LOG, ROUTERS, WORKERS};
+use tokio::process::{Child, Command};
+
+use crate::args::BenchArgs;
+use crate::http::Connection;
+use crate::process::Watched;
+
+/// Concepts whose workers the scenarios need.
+pub(crate) const CONCEPTS: [&str; 2] = ["Profile", "Sessioning"];
+/// Maximum time until all of them are ready.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// The running processes. They stop when this is dropped.
+pub(crate) struct Processes {
+    program: PathBuf,
+    children: Vec<Child>,
+    /// What they use.
+    pub(crate) watched: Vec<Watched>,
+    /// The addresses of their edges.
+    pub(crate) edges: Vec<SocketAddr>,
+}
+
+impl Processes {
+    /// Starts the processes that the arguments request in addition to those of `concert up`, and
+    /// waits until they are ready.
+    pub(crate) async fn start(
+        args: &BenchArgs,
+        program: PathBuf,
+        started: &Started,
+        bus: &Bus,
+    ) -> anyhow::Result<Self> {
+        let (children, watched, edges) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all = Self { program, children, watched, edges };
+        for _ in 1..args.routers {
+            let rules = ["--concepts".into(), args.concepts.clone().into_os_string()];
+            let rules = rules.into_iter().chain(["--syncs".into(), args.syncs.clone().into()]);
+            all.spawn(started, &User::Router, &["sync-router"], rules)?;
+        }
+        for _ in 1..args.edges {
+            let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            let listen = ["--listen".into(), address.to_string().into()];
+            all.spawn(started, &User::Edge, &["http-edge"], listen)?;
+            all.edges.push(address);
+        }
+        for _ in 1..args.workers {
+            for concept in CONCEPTS {
+                all.spawn(started, &User::Worker(concept.parse()?), &["worker", concept], [])?;
+            }
+        }
+        let ready = tokio::time::timeout(TIMEOUT, all.ready(args, bus));
+        ready.await.context("the further processes are not ready in time")??;
+        Ok(all)
+    }
+
+    fn spawn(
+        &mut self,
+        started: &Started,
+        user: &User,
+        command: &[&'static str],
+        args: impl IntoIterator<Item = std::ffi::OsString>,
+    ) -> anyhow::Result<()> {
+        let name = command.first().copied().unwrap_or_default();
+        let child = Command::new(&self.program)
+            .args(command)
+            .args(args)
+            .env("NATS_URL", &started.nats_url)
+            .env("NATS_NKEY", keys::seeds_path(&started.keys_dir, user))
+            .env("MONGODB_URI", &started.mongodb_uri)
+            .env("CONCERT_MONGODB__USERS", "true")
+            .env("CONCERT_KEYS", &started.keys_dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        self.watched.extend(child.id().map(|pid| Watched { name, pid }));
+        self.children.push(child);
+        Ok(())
+    }
+
+    /// Waits until each process has an open fetch request or responds.
+    async fn ready(&self, args: &BenchArgs, bus: &Bus) -> anyhow::Result<()> {
+        let queues = CONCEPTS.map(|concept| (format!("ACTIONS_{concept}"), WORKERS, args.workers));
+        let log = (LOG.to_owned(), ROUTERS, args.routers);
+        for (stream, consumer, expected) in queues.into_iter().chain([log]) {
+            while streams::lag(bus, &stream, consumer).await?.waiting < expected {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        for address in &self.edges {
+            while !is_ready(*address).await {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether an edge accepts requests.
+async fn is_ready(address: SocketAddr) -> bool {
+    let Ok(mut connection) = Connection::open(address).await else { return false };
+    let answer = connection.post("/auth/logout", "{}").await;
+    // A request without its key, so that nothing is stored.
+    answer.is_ok_and(|answer| answer.status == 400)
+}
