@@ -5,12 +5,12 @@ mod args;
 mod changes;
 mod children;
 mod dev;
-mod disk;
 mod greeting;
 mod plans;
 mod process;
 mod servers;
 mod stack;
+mod stream_sizes;
 mod supervisor;
 
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ async fn run_as(
     servers::check_data_dir(&loaded.settings)?;
     let (log, app) = (&mut loaded.settings.log, &loaded.settings.app);
     if loaded.settings.nats.url.is_none() {
-        disk::set_defaults(log, &app.data_dir)?;
+        stream_sizes::set_defaults(log, &app.data_dir)?;
     }
     loaded.settings.rules.wait_for_workers = development.is_some();
     let settings = &loaded.settings;

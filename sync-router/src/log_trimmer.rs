@@ -118,7 +118,7 @@ struct Measure {
 /// The number of messages and their size, each if it is limited.
 fn measures(state: &LogState, limits: &LogLimits) -> impl Iterator<Item = Measure> {
     let size = (state.bytes / state.messages.max(1)).max(1);
-    [(state.messages, limits.log_max_messages, 1), (state.bytes, limits.log_max_bytes, size)]
+    [(state.messages, limits.max_messages(), 1), (state.bytes, limits.log_max_bytes, size)]
         .into_iter()
         .filter_map(|(value, max, per_message)| {
             let max = u64::try_from(max).ok().filter(|max| *max > 0)?;

@@ -12,7 +12,7 @@ use concert_local_servers::{
 use concert_runtime::keys;
 use concert_wire::access::BUS;
 
-use super::disk;
+use super::stream_sizes;
 use super::supervisor::{Event, Server, supervise};
 use crate::config::Settings;
 use crate::{access, output};
@@ -136,7 +136,7 @@ fn nats_options(settings: &Settings, logs: &Path) -> anyhow::Result<NatsOptions>
         log_file: logs.join("nats-server.log"),
         port: settings.nats.port,
         sync_interval: settings.nats.sync_interval.clone(),
-        max_storage_bytes: Some(disk::max_storage(&settings.log, &settings.app.data_dir)?),
+        max_storage_bytes: Some(stream_sizes::max_storage(&settings.log, &settings.app.data_dir)?),
         accounts: Some(access::accounts_file(&settings.app.keys_dir())),
         tls: None,
     })

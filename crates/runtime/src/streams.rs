@@ -118,7 +118,7 @@ pub async fn log(bus: &Bus, limits: &LogLimits) -> Result<Stream, SetupError> {
         description: Some("the log: every completed action of every flow".to_owned()),
         subjects: vec![subject::LOG_SUBJECTS.to_owned()],
         max_age: Duration::from_secs(limits.log_max_age_hours * 3600),
-        max_messages: limits.log_max_messages,
+        max_messages: limits.max_messages(),
         max_bytes: limits.log_max_bytes,
         // One message per subject, even if a publisher omits the expected sequence. Otherwise a
         // second root of a flow would hide the first one from routers that reread the flow.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Maximum number of messages in the log of a server whose memory is unknown.
+const DEFAULT_MAX_MESSAGES: i64 = 4_000_000;
 /// Ten years.
 const HOURS_MAX: u64 = 10 * 366 * 24;
 
@@ -16,10 +18,11 @@ pub struct LogLimits {
     #[serde(rename = "max_age_hours")]
     #[schemars(range(min = 1, max = HOURS_MAX))]
     pub log_max_age_hours: u64,
-    /// Maximum number of completions in the log, each about 0.6 KB of the server's memory. At 90%
-    /// of it, new requests get 503.
+    /// Maximum number of completions in the log. At 90% of it, new requests get 503. The NATS
+    /// server needs about 0.75 KB of memory for each. 0 stands for a quarter of the machine's
+    /// memory with the NATS server of `concert up`, and for 4,000,000 messages with other servers.
     #[serde(rename = "max_messages")]
-    #[schemars(range(min = 1, max = i64::MAX))]
+    #[schemars(range(min = 0, max = i64::MAX))]
     pub log_max_messages: i64,
     /// Maximum size of the log, in bytes. At 90% of it, new requests get 503, so that the flows
     /// that have begun can finish. With 0, the log on the NATS server of `concert up` gets half of
@@ -62,7 +65,7 @@ impl Default for LogLimits {
     fn default() -> Self {
         Self {
             log_max_age_hours: 24,
-            log_max_messages: 4_000_000,
+            log_max_messages: 0,
             log_max_bytes: 0,
             queue_max_messages: 1_000_000,
             queue_max_bytes: 0,
@@ -76,6 +79,11 @@ impl Default for LogLimits {
 }
 
 impl LogLimits {
+    /// Maximum number of messages in the log.
+    pub fn max_messages(&self) -> i64 {
+        if self.log_max_messages == 0 { DEFAULT_MAX_MESSAGES } else { self.log_max_messages }
+    }
+
     /// Time that large values stay stored. A repeated request of the same day may refer to the
     /// parts of the first one, and its flow stays in the log for the log's age.
     pub(super) fn large_values_max_age(&self) -> Duration {
