@@ -150,13 +150,14 @@ pub(crate) async fn call(
 
 fn refusal(no_answer: NoAnswer) -> EdgeError {
     match no_answer {
-        NoAnswer::TimedOut(_) => EdgeError::NoAnswer,
+        // After an unreadable reply, the action may have happened.
+        NoAnswer::TimedOut(_) | NoAnswer::Unreadable(_) => EdgeError::NoAnswer,
         NoAnswer::Refused { code, why } => match code.as_str() {
             "400" => EdgeError::BadRequest(why),
             "504" => EdgeError::NoAnswer,
             _ => EdgeError::Unavailable,
         },
-        NoAnswer::Unreachable(_) | NoAnswer::Unreadable(_) => EdgeError::Unavailable,
+        NoAnswer::Unreachable(_) => EdgeError::Unavailable,
     }
 }
 
@@ -176,6 +177,12 @@ mod tests {
     fn open(passthrough: serde_json::Value, except: &[&str]) -> Vec<String> {
         let args = args(passthrough, except).unwrap();
         Passthrough::new(&args).0.into_keys().collect()
+    }
+
+    #[test]
+    fn action_that_may_have_happened_does_not_ask_for_a_retry() {
+        let unreadable = refusal(NoAnswer::Unreadable("no JSON".to_owned()));
+        assert!(matches!(unreadable, EdgeError::NoAnswer), "{unreadable:?}");
     }
 
     #[test]
