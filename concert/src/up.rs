@@ -159,7 +159,7 @@ async fn run_on(
         error = &mut supervised => return Err(error),
         () = stop.received() => return Ok(()),
     };
-    let mut children = Children::new(stack.supervisor().clone());
+    let mut children = Children::new(stack.supervisor().clone(), stack.worker_problems());
     let app_dir = run.args.settings.app_dir();
     children.apply(plans::all(settings, &addresses, &app_dir)?).await;
     announcement.publish()?;

@@ -37,9 +37,9 @@ export class ProblemsView {
   async watch() {
     clearTimeout(this.#timer);
     try {
-      const [state = {}] = await rows("problems");
-      this.#setCount((state.dead_count ?? 0) + lagging(state).length);
-      if (this.#visible) this.#draw(content(state));
+      const [[state = {}], workers] = await Promise.all([rows("problems"), rows("workers")]);
+      this.#setCount((state.dead_count ?? 0) + lagging(state).length + workers.length);
+      if (this.#visible) this.#draw(content(state, workers));
     } catch (error) {
       if (this.#visible) {
         this.#draw(element("div.notice.bad", { role: "alert" }, element("b", {}, "Could not load problems: "), error.message));
@@ -58,7 +58,7 @@ const lagging = (state) => (state.lag ?? []).filter((line) => (line.pending ?? 0
 
 const flowLink = (flow) => element("a", { href: `#/flow/${encodeURIComponent(flow)}` }, "View");
 
-function content(state) {
+function content(state, workers) {
   const dead = state.dead ?? [];
   const count = state.dead_count ?? dead.length;
   const behind = lagging(state).length;
@@ -66,16 +66,24 @@ function content(state) {
   return [
     count === 0 &&
       behind === 0 &&
+      workers.length === 0 &&
       faults === 0 &&
-      element("p.notice.good", {}, "✓ No problems: no dead letters, no lagging consumers, and no faults in the last hour."),
+      element("p.notice.good", {}, "✓ No problems: all workers run, no dead letters, no lagging consumers, and no faults in the last hour."),
     element(
       "div.cards",
       {},
       card(count, "dead letters", count > 0 ? "need attention" : "none stored", count > 0),
+      card(workers.length, "workers", "stopped, missing, or with another spec", workers.length > 0),
       card(behind, "lagging consumers", `${LAGGING} or more pending messages`, behind > 0),
       card(faults, "faults", "in the last hour", faults > 0),
       card(state.failed_last_hour ?? 0, "failed", "in the last hour, for example wrong passwords", false),
     ),
+    workers.length > 0 &&
+      table(
+        "Workers",
+        ["Problem", "Paths that get 503"],
+        workers.map((worker) => [worker.problem, worker.paths.join(", ") || "–"]),
+      ),
     dead.length > 0 && [
       table(
         `Dead letters${count > dead.length ? ` (newest ${dead.length} of ${count})` : ""}`,

@@ -34,6 +34,6 @@ mod splice;
 mod uploads;
 
 pub use files::{BadFiles, FileArgs};
-pub use page::{BadPage, PageArgs};
+pub use page::{BadPage, PageArgs, WorkerProblems};
 pub use passthrough::{PassthroughArgs, Reason, Target};
 pub use server::{EdgeArgs, Listeners, Running, StartError, listen, run};

@@ -7,6 +7,7 @@ mod assets;
 mod guard;
 mod live;
 mod queries;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,9 +31,11 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::error::json_response;
+use crate::routes::Routes;
 pub use guard::BadPage;
 pub(crate) use guard::PageAccess;
 use live::Live;
+pub use workers::WorkerProblems;
 
 /// The section `[console]`: the console and access to it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -92,6 +95,8 @@ impl PageArgs {
 pub(crate) const LINK: &str = "/_concert/console";
 const API: &str = "/_concert/api/";
 const LIVE: &str = "/_concert/live";
+/// Path of the problems of workers. The edge knows them; the archive does not.
+const WORKERS: &str = "/_concert/api/workers";
 const SETTINGS: &str = "/_concert/settings";
 
 /// The console of an edge.
@@ -101,6 +106,8 @@ pub(crate) struct Page {
     live: Live,
     queries: Semaphore,
     timeout: Duration,
+    routes: Routes,
+    problems: WorkerProblems,
     /// Response of [`SETTINGS`]: if a token is required.
     settings: String,
 }
@@ -225,6 +232,7 @@ impl Page {
         bus: Bus,
         access: PageAccess,
         args: &PageArgs,
+        (routes, problems): (Routes, WorkerProblems),
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, nats::Error> {
         let live = Live::start(&bus, args.listeners, shutdown).await?;
@@ -235,6 +243,8 @@ impl Page {
             live,
             queries: Semaphore::new(args.queries),
             timeout: Duration::from_millis(args.timeout_ms),
+            routes,
+            problems,
             settings,
         }))
     }
@@ -269,6 +279,11 @@ impl Page {
         if path == LIVE {
             self.access.admit_token(headers)?;
             return self.live.listen();
+        }
+        if path == WORKERS {
+            self.access.admit_token(headers)?;
+            let rows = json!({ "rows": self.problems.rows(&self.routes) });
+            return Ok(json_response(StatusCode::OK, rows.to_string().into()));
         }
         match path.strip_prefix(API) {
             Some(query) => {

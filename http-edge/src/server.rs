@@ -41,7 +41,7 @@ use crate::error::{ANSWERED_BY, EdgeError, ErrorArgs, FLOW};
 use crate::files::{BadFiles, FileArgs, Files};
 use crate::keys::HeaderArgs;
 use crate::metrics::Metrics;
-use crate::page::{BadPage, Page, PageAccess, PageArgs};
+use crate::page::{BadPage, Page, PageAccess, PageArgs, WorkerProblems};
 use crate::passthrough::{Passthrough, PassthroughArgs};
 use crate::pending::Pending;
 use crate::rates::{RateLimits, Rates};
@@ -225,6 +225,7 @@ pub struct Running {
     console: Option<SocketAddr>,
     server: tokio::task::JoinHandle<()>,
     routes: Routes,
+    problems: WorkerProblems,
     responses: Shutdown,
     drain_delay: Duration,
 }
@@ -242,6 +243,11 @@ impl Running {
     /// Address of the console. `None` if it is off.
     pub fn console(&self) -> Option<SocketAddr> {
         self.console
+    }
+
+    /// Problems of workers that the console shows.
+    pub fn worker_problems(&self) -> WorkerProblems {
+        self.problems.clone()
     }
 
     /// Returns when the edge has a route table.
@@ -326,14 +332,16 @@ pub fn run<'a>(
         requesting::listen(&bus, pending.clone(), responses.clone())
             .await
             .map_err(StartError::Subscribe)?;
+        let routes = routes::watch(bus.clone(), responses.clone());
+        let problems = WorkerProblems::default();
         let console = match console {
             Some((listener, address, access)) => {
-                let page = Page::start(bus.clone(), access, page_args, shutdown.clone());
+                let workers = (routes.clone(), problems.clone());
+                let page = Page::start(bus.clone(), access, page_args, workers, shutdown.clone());
                 Some((listener, address, page.await.map_err(StartError::Subscribe)?))
             }
             None => None,
         };
-        let routes = routes::watch(bus.clone(), responses.clone());
         let metrics = Metrics::new();
         let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
         let max_payload = bus.client.max_payload();
@@ -401,7 +409,15 @@ pub fn run<'a>(
             tracing::info!(%address, "console started");
         }
         let server = tokio::spawn(server);
-        Ok(Running { address, console: console_address, server, routes, responses, drain_delay })
+        Ok(Running {
+            address,
+            console: console_address,
+            server,
+            routes,
+            problems,
+            responses,
+            drain_delay,
+        })
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_tests::http::{Answer, post};
+use concert_tests::http::{self, Answer, post};
 use concert_tests::running::{self, FREE_PORTS};
 use concert_tests::{binaries, until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -102,6 +102,14 @@ impl Dev {
             Ok((self.post(path, &body).await?.status == status).then_some(()))
         });
         answered.await.with_context(|| self.printed("stderr").unwrap_or_default())
+    }
+
+    /// The problems of workers that the console shows.
+    async fn worker_problems(&self) -> anyhow::Result<String> {
+        let file = std::fs::read(self.app().join(".concert/running.json"))?;
+        let running: Value = serde_json::from_slice(&file)?;
+        let console = running.get("console").and_then(Value::as_str).context("no console")?;
+        Ok(http::get(format!("http://{console}/_concert/api/workers")).await?.text().await?)
     }
 
     /// The process id of the worker, if it is not this one.
@@ -212,12 +220,22 @@ async fn killed_dev_leaves_no_worker() -> anyhow::Result<()> {
     until("the keys exist", TIMEOUT, async || Ok(keys.exists().then_some(()))).await?;
     dev.add("concepts/Note.concept")?;
     dev.add("syncs/note.sync")?;
+    let text = |command: Value| format!("[workers.Note]\ncommand = {command}\n");
+    std::fs::write(dev.app().join("concert.toml"), text(json!(["sh", "-c", "exit 3"])))?;
+    dev.address().await?;
+    let shown = async |dev: &Dev, problem: &str| {
+        until(problem, TIMEOUT, async || {
+            Ok(dev.worker_problems().await?.contains(problem).then_some(()))
+        })
+        .await
+    };
+    shown(&dev, "Note: the worker exited (exit status: 3); restarting it in").await?;
     // The shell does not pass signals on.
     let worker = binaries::dir().await?.join("note-worker").display().to_string();
     let command = json!(["sh", "-c", format!("{worker}; true")]);
-    let text = format!("[workers.Note]\ncommand = {command}\n");
-    std::fs::write(dev.app().join("concert.toml"), text)?;
+    std::fs::write(dev.app().join("concert.toml"), text(command))?;
     dev.until_status("note/create", 200).await?;
+    shown(&dev, r#"{"rows":[]}"#).await?;
     let worker = dev.other_worker(None).await?;
     dev.signal(Signal::KILL)?;
     until("the worker has exited", TIMEOUT, async || Ok((!runs(worker)).then_some(()))).await

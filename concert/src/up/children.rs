@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use concert_http_edge::WorkerProblems;
 use concert_runtime::bus::Bus;
 use concert_runtime::service;
 use futures_util::future::join_all;
@@ -32,6 +33,7 @@ fn delay(failures: u32) -> Duration {
 pub(super) struct Children {
     /// To see whether a worker is ready.
     bus: Bus,
+    problems: WorkerProblems,
     children: BTreeMap<String, Child>,
     /// The program of [`companion`](Self::companion).
     companion: Option<Child>,
@@ -46,8 +48,9 @@ struct Child {
 }
 
 impl Children {
-    pub(super) fn new(bus: Bus) -> Self {
-        Self { bus, children: BTreeMap::new(), companion: None }
+    /// `problems`: where the console reads why a worker does not run.
+    pub(super) fn new(bus: Bus, problems: WorkerProblems) -> Self {
+        Self { bus, problems, children: BTreeMap::new(), companion: None }
     }
 
     /// Starts, restarts and stops programs, so that exactly these run.
@@ -56,6 +59,7 @@ impl Children {
         for concept in removed.cloned().collect::<Vec<_>>() {
             if let Some(child) = self.children.remove(&concept) {
                 child.stop().await;
+                self.problems.set(&concept, None);
             }
         }
         for (concept, plan) in plans {
@@ -63,7 +67,8 @@ impl Children {
                 Some(child) if child.plan.borrow().as_ref() == Some(&plan) => {}
                 Some(child) => drop(child.plan.send(Some(plan))),
                 None => {
-                    let child = Child::start(&concept, plan, self.bus.clone());
+                    let child =
+                        Child::start(&concept, plan, self.bus.clone(), self.problems.clone());
                     self.children.insert(concept, child);
                 }
             }
@@ -129,10 +134,10 @@ async fn is_ready(mut ready: watch::Receiver<bool>) {
 }
 
 impl Child {
-    fn start(concept: &str, plan: Plan, bus: Bus) -> Self {
+    fn start(concept: &str, plan: Plan, bus: Bus, problems: WorkerProblems) -> Self {
         let (plan, orders) = watch::channel(Some(plan));
         let (is_ready, ready) = watch::channel(false);
-        let task = tokio::spawn(supervise(concept.to_owned(), orders, bus, is_ready));
+        let task = tokio::spawn(supervise(concept.to_owned(), orders, bus, problems, is_ready));
         Self { plan, ready, task }
     }
 
@@ -148,6 +153,7 @@ async fn supervise(
     concept: String,
     mut orders: watch::Receiver<Option<Plan>>,
     bus: Bus,
+    problems: WorkerProblems,
     is_ready: watch::Sender<bool>,
 ) {
     let mut failures = 0;
@@ -160,6 +166,7 @@ async fn supervise(
                 let ready = async {
                     announced(&concept, &bus).await;
                     is_ready.send_replace(true);
+                    problems.set(&concept, None);
                     let seconds = began.elapsed().as_secs_f64();
                     output::print_line(format_args!(
                         "{concept}: the worker is ready ({seconds:.1} s)"
@@ -182,10 +189,9 @@ async fn supervise(
         }
         let delay = delay(failures);
         failures += 1;
-        output::print_line(format_args!(
-            "{concept}: {why}; restarting it in {:.1} s",
-            delay.as_secs_f64()
-        ));
+        let why = format!("{why}; restarting it in {:.1} s", delay.as_secs_f64());
+        output::print_line(format_args!("{concept}: {why}"));
+        problems.set(&concept, Some(why));
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             // A change may repair it.

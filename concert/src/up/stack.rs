@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use concert_http_edge::WorkerProblems;
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::process::Shutdown;
@@ -217,6 +218,11 @@ impl Stack {
     /// Address of the console. `None` if it is off.
     pub(crate) fn console(&self) -> Option<SocketAddr> {
         self.edge.console()
+    }
+
+    /// Problems of workers that the console shows.
+    pub(super) fn worker_problems(&self) -> WorkerProblems {
+        self.edge.worker_problems()
     }
 
     /// A connection that sees and changes the streams of all concepts.
