@@ -229,11 +229,12 @@ impl ActiveRules {
         Ok(table.and_then(|table| serde_json::from_slice(&table).ok()))
     }
 
-    /// Checks the workers of the active rules, and publishes the table again if the paths that they
-    /// can serve have changed. `last` are the rules of the last check.
+    /// Checks the workers of the active rules. If `publishes`, it publishes the table again if the
+    /// paths that they can serve have changed. `last` are the rules of the last check.
     pub(crate) async fn check_workers(
         &self,
         last: &mut Option<Arc<Program>>,
+        publishes: bool,
     ) -> Result<(), ActiveRulesError> {
         let Some(table) = self.published().await? else { return Ok(()) };
         let program = match last.take().filter(|last| last.version == table.version) {
@@ -243,7 +244,7 @@ impl ActiveRules {
         let unavailable = self.workers.check(&program).await;
         // The table may have changed during the check.
         let is_same = self.published().await?.is_some_and(|now| now == table);
-        if is_same && unavailable != table.unavailable {
+        if publishes && is_same && unavailable != table.unavailable {
             self.publish_tables(&program, unavailable).await?;
         }
         *last = Some(program);

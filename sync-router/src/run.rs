@@ -29,7 +29,7 @@ use crate::effects::{self, Performer};
 use crate::log_trimmer::Growth;
 use crate::queries::Queries;
 use crate::rules::Rules;
-use crate::takeover::OwnPin;
+use crate::takeover::{Activity, OwnPin};
 use crate::worker_specs::WorkerSpecs;
 use crate::{log_trimmer, metrics, reload, requesting, retry};
 
@@ -192,15 +192,16 @@ pub fn run(
             let (args, seen) = (rules.args.clone(), rules.texts.clone());
             tokio::spawn(reload::watch(args, every, seen, active_rules.clone(), shutdown.clone()));
         }
-        if !grace.is_zero() {
-            tokio::spawn(check_workers(active_rules.clone(), shutdown.clone()));
-        }
         let timeout = Duration::from_millis(limits.query_timeout_ms);
         let queries = Queries::new(bus.clone(), limits.queries, timeout);
         let performer = Performer { bus, active_rules, queries };
         tokio::spawn(retry::serve(performer.clone(), limits.engine(), shutdown.clone()));
         let pin = OwnPin::default();
         pin.start(&watched, &shutdown);
+        if !grace.is_zero() {
+            let activity = pin.activity(&watched);
+            tokio::spawn(check_workers(performer.active_rules.clone(), activity, shutdown.clone()));
+        }
         let router = Router {
             pin,
             performer,
@@ -221,15 +222,17 @@ pub fn run(
 /// Interval between checks of the workers.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Checks the workers of the active rules until shutdown.
-async fn check_workers(active_rules: ActiveRules, shutdown: Shutdown) {
+/// Checks the workers of the active rules until shutdown. Only the active router publishes the
+/// result, because a router that started later does not know which workers ran before.
+async fn check_workers(active_rules: ActiveRules, activity: Activity, shutdown: Shutdown) {
     let mut last = None;
     loop {
         tokio::select! {
             () = shutdown.requested() => return,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
-        if let Err(error) = active_rules.check_workers(&mut last).await {
+        if let Err(error) = active_rules.check_workers(&mut last, activity.is_active().await).await
+        {
             tracing::debug!(%error, "cannot check the workers; retrying");
         }
     }

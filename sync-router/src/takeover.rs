@@ -47,10 +47,36 @@ impl OwnPin {
         });
     }
 
+    /// Tells whether this router is the active one.
+    pub(crate) fn activity(&self, bus: &Bus) -> Activity {
+        Activity { own: self.0.subscribe(), bus: bus.clone() }
+    }
+
     /// Starts to serve this router's subject, and to check the other routers, until shutdown.
     pub(crate) fn start(&self, bus: &Bus, shutdown: &Shutdown) {
         tokio::spawn(serve(bus.clone(), self.0.subscribe(), shutdown.clone()));
         tokio::spawn(check(bus.clone(), self.0.subscribe(), shutdown.clone()));
+    }
+}
+
+/// Tells whether a router is the active one.
+pub(crate) struct Activity {
+    own: watch::Receiver<Option<String>>,
+    bus: Bus,
+}
+
+impl Activity {
+    /// Returns whether the server delivers to this router, or to none that has received a message.
+    pub(crate) async fn is_active(&self) -> bool {
+        match Pinned::router(&self.bus).await {
+            Ok(Some(pinned)) if self.own.borrow().as_ref() == Some(&pinned.id) => true,
+            // A router that has received no message does not know that it is pinned.
+            Ok(Some(pinned)) => {
+                !self.bus.has_responder(subject::router_pin(&pinned.id), CHECK_INTERVAL).await
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        }
     }
 }
 

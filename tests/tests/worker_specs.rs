@@ -5,20 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_nats::Client;
 use concert_lang::concept;
 use concert_tests::weathering::{RULE, SPEC};
-use concert_tests::{System, faulty, http::Answer, nats};
+use concert_tests::{Part, System, faulty, http::Answer, nats};
 use futures_util::StreamExt as _;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
 fn hash(spec: &str) -> anyhow::Result<String> {
     Ok(concept::parse_one("Weathering.concept", spec).map_err(anyhow::Error::msg)?.hash())
 }
 
 /// A worker in another language that announces a spec.
-async fn worker(client: &Client, announced: Arc<Mutex<String>>) -> anyhow::Result<()> {
+async fn worker(client: &Client, announced: Arc<Mutex<String>>) -> anyhow::Result<JoinHandle<()>> {
     let mut pings = nats::subscribe(client, "$SRV.PING.Weathering").await?;
     let mut queries = nats::subscribe(client, "concept.Weathering._getSky").await?;
     let client = client.clone();
-    tokio::spawn(async move {
+    Ok(tokio::spawn(async move {
         loop {
             let (request, body) = tokio::select! {
                 Some(ping) = pings.next() => {
@@ -32,8 +33,7 @@ async fn worker(client: &Client, announced: Arc<Mutex<String>>) -> anyhow::Resul
                 drop(client.publish(reply, body.to_string().into()).await);
             }
         }
-    });
-    Ok(())
+    }))
 }
 
 /// Asks for the sky until the response has this status and text.
@@ -54,7 +54,7 @@ async fn paths_of_a_missing_or_different_worker_get_503() -> anyhow::Result<()> 
     let file = dir.path().join("concepts/Weathering.concept");
     std::fs::write(&file, SPEC)?;
     std::fs::write(dir.path().join("syncs/sky.sync"), RULE)?;
-    let system = System::with(&[
+    let mut system = System::with(&[
         ("CONCERT_RULES__CONCEPTS", &concepts),
         ("CONCERT_RULES__SYNCS", &syncs),
         ("CONCERT_RULES__POLL_MS", "50"),
@@ -78,7 +78,7 @@ async fn paths_of_a_missing_or_different_worker_get_503() -> anyhow::Result<()> 
     let announce = |hash: String| {
         *announced.lock().unwrap_or_else(PoisonError::into_inner) = hash;
     };
-    worker(&client, announced.clone()).await?;
+    let running = worker(&client, announced.clone()).await?;
     until(&system, 503, "the worker of `Weathering` has another spec").await?;
     announce(hash(SPEC)?);
     until(&system, 200, "blue").await?;
@@ -87,9 +87,26 @@ async fn paths_of_a_missing_or_different_worker_get_503() -> anyhow::Result<()> 
     let changed = SPEC.replace("(sky: String)", "(sky: String, wind?: String)");
     std::fs::write(&file, &changed)?;
     until(&system, 503, "the worker of `Weathering` has another spec").await?;
-    let log = system.log(concert_tests::Part::Router)?;
+    let log = system.log(Part::Router)?;
     assert!(log.contains("update the older one; until then"), "{log}");
     announce(hash(&changed)?);
     until(&system, 200, "blue").await?;
+
+    // A worker that ran before is only down. A router that starts now does not know that, and must
+    // not contradict the active one.
+    running.abort();
+    system.start_one(Part::Router, 1)?;
+    system.ready().await?;
+    system
+        .until("the new router misses the worker", async |system: &System| {
+            // The first router reported it once, at the start.
+            let log = system.log(Part::Router)?;
+            Ok((log.matches("the concept `Weathering` has no worker").count() == 2).then_some(()))
+        })
+        .await?;
+    for _ in 0..4 {
+        let answer = system.post("/sky", &json!({ "town": "Ulm" })).await?;
+        assert_eq!(answer.status, 504, "{answer:?}");
+    }
     Ok(())
 }
