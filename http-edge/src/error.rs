@@ -29,9 +29,9 @@ pub struct ErrorArgs {
     /// `body` for other errors.
     #[schemars(with = "Shape")]
     pub errors: ErrorShape,
-    /// Status of a request with a missing or invalid key: 400 or 422. Other values are an error.
+    /// Status of a request with a missing or invalid key: 400 or 422.
     #[serde(deserialize_with = "misfit_status")]
-    #[schemars(range(min = 400, max = 422))]
+    #[schemars(extend("enum" = [400, 422]))]
     pub misfit_status: u16,
 }
 

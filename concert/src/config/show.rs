@@ -11,7 +11,7 @@ use super::command::of;
 use super::flags::SettingFlags;
 use super::names::{self, Support};
 use super::source::Merged;
-use super::value::Kind;
+use super::value::{self, Kind};
 use crate::output;
 
 /// Arguments of `concert config`.
@@ -296,7 +296,8 @@ fn line(key: &Key) -> String {
     }
     let values = match &key.kind {
         Kind::Choice(choices) => {
-            choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", ")
+            let choices = choices.iter().map(|choice| format!("`{}`", value::plain(choice)));
+            choices.collect::<Vec<_>>().join(", ")
         }
         Kind::Integer { min, max } if *max == i128::from(i64::MAX) => format!("{min} or more"),
         Kind::Integer { min, max } => format!("{min} to {max}"),

@@ -57,6 +57,9 @@ fn descriptions_follow_the_settings_of_the_edge() {
     assert_eq!(http.errors.errors, concert_wire::openapi::ErrorShape::Problem);
     assert_eq!(http.errors.misfit_status, 422);
     assert_eq!(http.headers.by_key().into_keys().collect::<Vec<_>>(), ["ifNoneMatch"]);
+    let given = file("[http]\nmisfit_status = 410\n");
+    let expected = "file concert.toml:2: http.misfit_status: one of 400, 422 is expected, not 410";
+    assert_eq!(problems(Command::Up, &given), [expected]);
 }
 
 #[test]

@@ -28,8 +28,8 @@ pub(crate) enum Kind {
     Text,
     /// An address to listen on, or a port.
     Address,
-    /// One of several strings.
-    Choice(Vec<String>),
+    /// One of several strings or numbers.
+    Choice(Vec<Value>),
     /// A list of strings.
     List,
     /// A table with free keys.
@@ -75,7 +75,11 @@ impl Kind {
             Self::Float { .. } => {
                 text.trim().parse().ok().and_then(Number::from_f64).ok_or_else(wrong)?.into()
             }
-            Self::Text | Self::Address | Self::Choice(_) => Value::String(text.to_owned()),
+            Self::Text | Self::Address => Value::String(text.to_owned()),
+            Self::Choice(choices) => {
+                let found = choices.iter().find(|choice| plain(choice) == text);
+                found.cloned().unwrap_or_else(|| Value::String(text.to_owned()))
+            }
             Self::List if text.trim_start().starts_with('[') => literal(text).ok_or_else(wrong)?,
             Self::List => {
                 let items = text.split(separator).map(str::trim);
@@ -103,7 +107,7 @@ impl Kind {
             (Self::Float { min, max }, Value::Number(n)) => {
                 n.as_f64().is_some_and(|n| (*min..=*max).contains(&n))
             }
-            (Self::Choice(choices), Value::String(text)) => choices.contains(text),
+            (Self::Choice(choices), value) => choices.contains(value),
             (Self::List, Value::Array(items)) => items.iter().all(Value::is_string),
             _ => false,
         };
@@ -119,7 +123,10 @@ impl fmt::Display for Kind {
             Self::Float { min, max } => write!(f, "a number from {min} to {max}"),
             Self::Text => f.write_str("a string"),
             Self::Address => f.write_str("an address or a port"),
-            Self::Choice(choices) => write!(f, "one of {}", choices.join(", ")),
+            Self::Choice(choices) => {
+                let choices: Vec<String> = choices.iter().map(plain).collect();
+                write!(f, "one of {}", choices.join(", "))
+            }
             Self::List => f.write_str("a list of strings"),
             Self::Table => f.write_str("a table"),
         }
@@ -127,18 +134,21 @@ impl fmt::Display for Kind {
 }
 
 /// The constants of an enumeration. With descriptions, the schema has one variant per constant.
-fn choices(schema: &Value) -> Option<Vec<String>> {
-    let of = |variant: &Value| -> Option<Vec<String>> {
-        let constant =
-            variant.get("const").and_then(Value::as_str).map(|text| vec![text.to_owned()]);
-        constant.or_else(|| choices(variant))
+fn choices(schema: &Value) -> Option<Vec<Value>> {
+    let of = |variant: &Value| -> Option<Vec<Value>> {
+        variant.get("const").map(|constant| vec![constant.clone()]).or_else(|| choices(variant))
     };
     if let Some(variants) = schema.get("oneOf").and_then(Value::as_array) {
-        let texts: Option<Vec<Vec<String>>> = variants.iter().map(of).collect();
-        return texts.map(|texts| texts.concat());
+        let values: Option<Vec<Vec<Value>>> = variants.iter().map(of).collect();
+        return values.map(|values| values.concat());
     }
-    let texts = schema.get("enum")?.as_array()?.iter();
-    Some(texts.filter_map(Value::as_str).map(str::to_owned).collect())
+    let values = schema.get("enum")?.as_array()?.iter();
+    Some(values.filter(|value| !value.is_null()).cloned().collect())
+}
+
+/// A choice as users write it.
+pub(super) fn plain(choice: &Value) -> String {
+    choice.as_str().map_or_else(|| choice.to_string(), str::to_owned)
 }
 
 fn integer(value: Option<&Value>) -> Option<i128> {
@@ -206,7 +216,7 @@ mod tests {
     #[test]
     fn text_is_read_as_the_kind_of_its_key() {
         let port = Kind::Integer { min: 0, max: 65_535 };
-        let choice = Kind::Choice(vec!["text".to_owned(), "json".to_owned()]);
+        let choice = Kind::Choice(vec![json!("json"), json!(422)]);
         for (kind, text, expected) in [
             (Kind::Bool, "YES", Some(json!(true))),
             (Kind::Bool, "On", Some(json!(true))),
@@ -222,6 +232,8 @@ mod tests {
             (Kind::Float { min: 0.0, max: 1.0 }, "0.25", Some(json!(0.25))),
             (Kind::Float { min: 0.0, max: 1.0 }, "NaN", None),
             (choice.clone(), "json", Some(json!("json"))),
+            (choice.clone(), "422", Some(json!(422))),
+            (choice.clone(), "421", None),
             (choice, "yaml", None),
             (Kind::Text, "true", Some(json!("true"))),
             (Kind::List, "a, b,", Some(json!(["a", "b"]))),
