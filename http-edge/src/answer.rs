@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use concert_wire::envelope::{BODY, Object, RETRY_AFTER, STATUS, response_status};
+use concert_wire::envelope::{BODY, ERROR, Object, RETRY_AFTER, STATUS, response_status};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
 use schemars::JsonSchema;
@@ -32,11 +32,11 @@ impl Refusals {
         self == Self::Ok
     }
 
-    /// Changes a 4xx of a rule to 200 if this is set. A 429 and responses of the edge itself keep
-    /// their status.
+    /// Changes a 4xx of a rule to 200 if this is set. A 429 and responses of the edge and of the
+    /// router keep their status.
     pub(crate) fn apply(self, response: &mut Response<Body>) {
         let status = response.status();
-        let is_of_rules = response.headers().get(ANSWERED_BY).is_some_and(|by| by == "rules");
+        let is_of_rules = response.extensions().get::<OfRules>().is_some();
         let is_refusal = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
         if self.are_200() && is_of_rules && is_refusal {
             *response.status_mut() = StatusCode::OK;
@@ -51,24 +51,32 @@ const BUSY_RETRY_AFTER_S: u64 = 1;
 /// Maximum time that a throttled action can name, in seconds: a year.
 const RETRY_AFTER_MAX_S: f64 = 31_536_000.0;
 
+/// Marks responses of rules, to which `http.refusals` applies.
+#[derive(Clone, Copy)]
+struct OfRules;
+
 /// Builds the response: the body of a `respondWith`, or the input of a `respond` without `request`
 /// and `status`, with decrypted secrets. In cookie mode, the session moves from the body to the
 /// cookie.
 ///
 /// # Errors
-/// The decryption key of a secret is not available, or not yet.
+/// The router itself responds, or the decryption key of a secret is not available, or not yet.
 pub(crate) fn response(
     sealer: &Sealer,
     flow: FlowId,
     respond: Respond,
     cookie: Option<(&Cookies, Use)>,
 ) -> Result<Response<Pieces>, EdgeError> {
-    let Respond { has_body, input: mut answer } = respond;
+    let Respond { has_body, is_of_router, input: mut answer } = respond;
     answer.shift_remove("request");
     let status =
         StatusCode::from_u16(response_status(&answer)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.shift_remove(STATUS);
     let wait_s = wait_s(status, &answer);
+    if is_of_router {
+        let error = answer.get(ERROR).and_then(Value::as_str).unwrap_or_default().to_owned();
+        return Err(EdgeError::Router { flow, status, error, wait_s });
+    }
     if status == StatusCode::TOO_MANY_REQUESTS {
         answer.shift_remove(RETRY_AFTER);
     }
@@ -84,6 +92,7 @@ pub(crate) fn response(
         false => Value::Object(answer),
     };
     let mut response = with_body(sealer, Some(flow), status, &body)?;
+    response.extensions_mut().insert(OfRules);
     let headers = response.headers_mut();
     headers.insert(ANSWERED_BY, HeaderValue::from_static("rules"));
     name_flow(headers, flow);
@@ -171,6 +180,7 @@ fn with_body(
 mod tests {
     use concert_wire::id::ActionId;
     use concert_wire::keyring::{Key, Keyring};
+    use concert_wire::openapi::ErrorShape;
     use serde_json::json;
 
     use super::*;
@@ -181,7 +191,7 @@ mod tests {
     }
 
     fn respond(input: &Value) -> Respond {
-        Respond { has_body: false, input: input.as_object().unwrap().clone() }
+        Respond { input: input.as_object().unwrap().clone(), ..Respond::default() }
     }
 
     #[test]
@@ -202,6 +212,42 @@ mod tests {
         let of_action = of_output(&sealer("k1"), None, Object::new(), 400).unwrap();
         assert_eq!(shown(Refusals::Ok, of_action.map(|_| Body::empty())), 400);
         assert_eq!(shown(Refusals::Ok, EdgeError::NotFound.response(ErrorArgs::default())), 404);
+    }
+
+    #[tokio::test]
+    async fn response_of_the_router_has_the_shape_of_the_edge() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        let input = |status: u16| json!({ "status": status, "error": "late", "retryAfter": 7 });
+        for (errors, expected) in [
+            (ErrorShape::Plain, json!({ "error": "late" })),
+            (ErrorShape::Fields, json!({ "errors": { "body": ["late"] } })),
+            (
+                ErrorShape::Problem,
+                json!({ "title": "Too Many Requests", "status": 429, "detail": "late" }),
+            ),
+        ] {
+            let of_router = Respond { is_of_router: true, ..respond(&input(429)) };
+            let failed = response(&sealer("k1"), flow, of_router, None).unwrap_err();
+            let response = failed.response(ErrorArgs { errors, misfit_status: 422 });
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            let headers = response.headers();
+            for (name, value) in [
+                ("content-type", errors.media_type()),
+                ("retry-after", "7"),
+                ("concert-answered-by", "rules"),
+                ("concert-flow", &flow.to_string()),
+            ] {
+                assert_eq!(headers[name], value, "{errors:?}");
+            }
+            let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+        }
+        // It is no refusal.
+        let expired = Respond { is_of_router: true, ..respond(&input(410)) };
+        let expired = response(&sealer("k1"), flow, expired, None).unwrap_err();
+        let mut expired = expired.response(ErrorArgs::default());
+        Refusals::Ok.apply(&mut expired);
+        assert_eq!(expired.status(), StatusCode::GONE);
     }
 
     #[test]

@@ -432,7 +432,8 @@ impl Api {
             let completion = Completion::decode(&stored.body).ok()?;
             let age_us = (clock::now_ms() * 1000).saturating_sub(stored.time_us());
             let age = Duration::from_micros(age_us);
-            (!completion.is_failure()).then(|| (Respond::new(&subject, completion), age))
+            let is_success = !completion.is_failure();
+            is_success.then(|| (Respond::new(&subject, Some(&stored.headers), completion), age))
         }))
     }
 }

@@ -1,4 +1,4 @@
-//! Responses of the edge itself, in contrast to responses of rules.
+//! Responses of the edge itself and of the router, in contrast to responses of rules.
 
 use std::fmt;
 
@@ -24,7 +24,8 @@ pub(crate) const FLOW: &str = "concert-flow";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ErrorArgs {
-    /// Body of the edge's own errors. `plain`: `{"error": "…"}`. `problem`: problem details
+    /// Body of errors that no rule sends: those of the edge, and the router's responses to faults.
+    /// `plain`: `{"error": "…"}`. `problem`: problem details
     /// (RFC 9457). `fields`: `{"errors": {"<key>": ["…"]}}` with the last part of each key, or
     /// `body` for other errors.
     #[schemars(with = "Shape")]
@@ -114,7 +115,7 @@ impl From<Misfit> for EdgeError {
     }
 }
 
-/// A response of the edge itself.
+/// A response of the edge itself, or of the router.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EdgeError {
     #[error("{0}")]
@@ -182,6 +183,9 @@ pub(crate) enum EdgeError {
     Locked(FlowId),
     #[error("the request failed; some of its actions may have completed")]
     Failed(FlowId),
+    /// The router responds, because no rule does.
+    #[error("{error}")]
+    Router { flow: FlowId, status: StatusCode, error: String, wait_s: Option<u64> },
 }
 
 impl EdgeError {
@@ -211,6 +215,7 @@ impl EdgeError {
             | Self::Locked(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline(_) | Self::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Router { status, .. } => *status,
         }
     }
 
@@ -260,6 +265,13 @@ impl EdgeError {
             | Self::Expired(Some(flow))
             | Self::ValueUnavailable(Some(flow))
             | Self::Repeated(flow) => name_flow(headers, *flow),
+            Self::Router { flow, wait_s, .. } => {
+                headers.insert(ANSWERED_BY, HeaderValue::from_static("rules"));
+                name_flow(headers, *flow);
+                if let Some(wait_s) = wait_s {
+                    headers.insert(header::RETRY_AFTER, (*wait_s).into());
+                }
+            }
             _ => {}
         }
         response

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use concert_wire::RESPOND_WITH;
+use concert_runtime::nats::HeaderMap;
 use concert_wire::envelope::{Completion, Object};
 use concert_wire::id::FlowId;
 use concert_wire::subject::CompletionSubject;
+use concert_wire::{RESPOND_WITH, header, is_of_router};
 use tokio::sync::oneshot;
 
 /// A completed action that responds to a request.
@@ -14,13 +15,24 @@ use tokio::sync::oneshot;
 pub(crate) struct Respond {
     /// `true` if the input has the body under a key; otherwise further keys are the body.
     pub(crate) has_body: bool,
+    /// `true` if the router itself responds, because no rule does.
+    pub(crate) is_of_router: bool,
     /// Its input.
     pub(crate) input: Object,
 }
 
 impl Respond {
-    pub(crate) fn new(subject: &CompletionSubject, completion: Completion) -> Self {
-        Self { has_body: subject.action.as_str() == RESPOND_WITH, input: completion.input }
+    pub(crate) fn new(
+        subject: &CompletionSubject,
+        headers: Option<&HeaderMap>,
+        completion: Completion,
+    ) -> Self {
+        let sync = headers.and_then(|headers| headers.get(header::SYNC));
+        Self {
+            has_body: subject.action.as_str() == RESPOND_WITH,
+            is_of_router: sync.is_some_and(|sync| is_of_router(sync.as_str())),
+            input: completion.input,
+        }
     }
 }
 
@@ -97,8 +109,33 @@ impl Drop for PendingRequest {
 #[cfg(test)]
 mod tests {
     use concert_wire::id::ActionId;
+    use concert_wire::{REQUESTING, subject};
 
     use super::*;
+
+    #[test]
+    fn response_without_the_mark_of_the_router_is_that_of_a_rule() {
+        let flow = ActionId::injected("S", 1, 1).as_root();
+        let subject = subject::completion(flow, REQUESTING, RESPOND_WITH, flow.root());
+        let subject = CompletionSubject::parse(&subject).unwrap();
+        let completion = Completion { input: Object::new(), output: Object::new() };
+        let is_of_router = |headers: Option<&HeaderMap>| {
+            let respond = Respond::new(&subject, headers, completion.clone());
+            assert!(respond.has_body);
+            respond.is_of_router
+        };
+        assert!(!is_of_router(None));
+        for (sync, expected) in [
+            ("Concert.fault", true),
+            ("Concert.limit", true),
+            ("ConcertRule", false),
+            ("Concert", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::SYNC, sync);
+            assert_eq!(is_of_router(Some(&headers)), expected, "{sync}");
+        }
+    }
 
     #[test]
     fn all_requests_of_a_flow_receive_the_first_reply() {

@@ -39,7 +39,7 @@ fn on_response(pending: &Pending, message: &CoreMessage) {
     }
     match Completion::decode(&message.payload) {
         Ok(completion) if !completion.is_failure() => {
-            let respond = Respond::new(&subject, completion);
+            let respond = Respond::new(&subject, message.headers.as_ref(), completion);
             pending.notify(subject.flow, &PendingReply::Response(respond))
         }
         Ok(completion) => {

@@ -11,7 +11,7 @@ use concert_wire::envelope::Completion;
 use concert_wire::id::FlowId;
 use concert_wire::subject::{self, CompletionSubject};
 use concert_wire::work::Work;
-use concert_wire::{FIRED, RESERVED_CONCEPT, header};
+use concert_wire::{FIRED, RESERVED_CONCEPT, header, is_of_router};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
@@ -168,8 +168,13 @@ pub(crate) async fn record(bus: &Bus, seq: u64, record: Record, work: Option<Wor
 pub(crate) async fn complete(bus: &Bus, seq: u64, invocation: Invocation, body: Vec<u8>) -> Event {
     let Invocation { flow, concept, action, id, sync, .. } = invocation;
     let subject = subject::completion(flow, &concept, &action, id);
+    let mut headers = HeaderMap::new();
+    if is_of_router(&sync) {
+        // The edge gives these responses the shape of its own errors.
+        headers.insert(header::SYNC, &*sync);
+    }
     chaos_point!("before-respond");
-    match log::publish_once(bus, subject, HeaderMap::new(), body.into()).await {
+    match log::publish_once(bus, subject, headers, body.into()).await {
         Ok(_) => {
             tracing::debug!(%flow, action = %id, %concept, name = %action, %sync, "completed");
             Event::Stored { seq }

@@ -172,6 +172,18 @@ async fn errors_have_the_configured_shape_and_status() -> anyhow::Result<()> {
         (unknown.status, unknown.body),
         (404, json!({ "errors": { "body": ["not found"] } }))
     );
+    // The router responds to a fault, also when the edge reads the response from the log.
+    let client = system.nats_as("weathering").await?;
+    nats::respond(&client, "concept.Weathering._echo", |_| json!({ "rows": [] })).await?;
+    let text = "The request was stopped: Weathering: _echo returned 0 rows, which its spec does \
+                not allow.";
+    let headers = [("content-type", "application/json"), ("idempotency-key", "one")];
+    for _ in 0..2 {
+        let body = b"{}".to_vec();
+        let failed = http::post_with(system.address(), "/api/input", body, &headers).await?;
+        assert_eq!((failed.status, failed.body), (500, json!({ "errors": { "body": [text] } })));
+        assert_eq!(failed.headers["concert-answered-by"], "rules");
+    }
     let raw = http::raw(system.address(), b"POST / HTTP/1.1\r\nconnection: close\r\n\r\n").await?;
     assert!(raw.contains(r#"{"errors":{"body":["#), "{raw}");
 

@@ -19,7 +19,8 @@ pub const POSITION: &str = "Concert-Position";
 pub const WORK: &str = "Concert-Work";
 /// Informational: ids of the actions that the firing matched, separated by commas.
 pub const CAUSE: &str = "Concert-Cause";
-/// Informational: the rule that called the action.
+/// The rule that called the action. On a completion only if the router itself responds, see
+/// [`crate::is_of_router`]; without it, the response of a completion is that of a rule.
 pub const SYNC: &str = "Concert-Sync";
 /// Informational: the version of the rules that called the action.
 pub const RULES: &str = "Concert-Rules";

@@ -41,6 +41,12 @@ pub const RESPOND: &str = "respond";
 /// The action of an HTTP response whose body is any value.
 pub const RESPOND_WITH: &str = "respondWith";
 
+/// Returns whether the router itself made a call with this [`header::SYNC`], because no rule
+/// responded to a fault (`Concert.fault`) or the flow reached a limit (`Concert.limit`).
+pub fn is_of_router(sync: &str) -> bool {
+    sync.split_once('.').is_some_and(|(of, _)| of == RESERVED_CONCEPT)
+}
+
 /// Returns whether this action of this concept is an HTTP response.
 pub fn is_response(concept: &str, action: &str) -> bool {
     concept == REQUESTING && [RESPOND, RESPOND_WITH].contains(&action)

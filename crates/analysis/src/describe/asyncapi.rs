@@ -316,7 +316,13 @@ fn schemas() -> Value {
             "additionalProperties": false,
         },
         "InvocationHeaders": headers(asked, &[]),
-        "CompletionHeaders": headers(vec![(header::WORK, work())], &[]),
+        "CompletionHeaders": headers(
+            vec![
+                (header::WORK, work()),
+                (header::SYNC, text("only if the router itself responds to a request")),
+            ],
+            &[],
+        ),
         "DeadLetterHeaders": headers(dead, &[header::REASON, header::SUBJECT]),
         "RequestHeaders": headers(
             vec![(header::FLOW, uuid("the flow of encrypted secrets in the query"))],
