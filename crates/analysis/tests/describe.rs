@@ -197,3 +197,18 @@ then
     assert!(responses.contains_key("default"), "{responses:?}");
     assert!(!responses.contains_key("200"), "{responses:?}");
 }
+
+#[test]
+fn response_with_status_204_has_no_content() {
+    let document = of_rule(
+        r#"
+sync Deleted
+when
+    Requesting.request (path: "/deleted") : (request)
+then
+    Requesting.respond (request, status: 204)
+"#,
+    );
+    let response = &document["paths"]["/deleted"]["post"]["responses"]["204"];
+    assert!(response["description"].is_string() && response.get("content").is_none());
+}

@@ -35,6 +35,16 @@ const OF_THE_EDGE: &[(&str, u16, &str, bool)] = &[
     ),
     ("NotFound", 404, "the path has an empty or malformed segment", false),
     ("SlowBody", 408, "timed out reading the request body", false),
+    (
+        "Repeated",
+        409,
+        concat!(
+            "only with an Idempotency-Key: the request was sent before, ",
+            "and its response holds a secret",
+        ),
+        false,
+    ),
+    ("Expired", 410, "a large value of the request or the response has expired", false),
     ("TooLarge", 413, "the body is too large", false),
     ("ContentType", 415, "the content type is not application/json", false),
     ("Throttled", 429, "too many failed attempts; this one was not processed", true),
@@ -158,7 +168,12 @@ fn responses(program: &Program, rules: &Rules<'_>, path: &str) -> Value {
             text = format!("{text}; or {says}");
             bodies.push(json!({ "$ref": "#/components/schemas/Error" }));
         }
-        responses.insert(status, response(&text, &any_of(bodies), of_edge.is_some_and(|it| it.3)));
+        let mut response = response(&text, &any_of(bodies), of_edge.is_some_and(|it| it.3));
+        // Responses with these statuses have no body.
+        if let (Some(response), "204" | "304") = (response.as_object_mut(), &*status) {
+            response.shift_remove("content");
+        }
+        responses.insert(status, response);
     }
     for (name, status, ..) in OF_THE_EDGE {
         if !is_possible(path, *status) {
@@ -223,7 +238,13 @@ fn components(headers: &[SecretHeader]) -> Value {
     let responses: Map<String, Value> = OF_THE_EDGE
         .iter()
         .map(|(name, status, says, retries)| {
-            let of_router = [Fault::Throttled, Fault::Unavailable, Fault::Deadline, Fault::Invalid];
+            let of_router = [
+                Fault::Throttled,
+                Fault::Unavailable,
+                Fault::Deadline,
+                Fault::Expired,
+                Fault::Invalid,
+            ];
             let fault = of_router.into_iter().find(|fault| fault.status() == *status);
             let text = match fault {
                 Some(fault) => {
