@@ -9,7 +9,7 @@ mod rule;
 mod steps;
 pub(crate) mod types;
 pub(crate) mod uses;
-mod variables;
+pub(crate) mod variables;
 
 use std::collections::HashMap;
 

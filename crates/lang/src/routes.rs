@@ -7,6 +7,7 @@ use concert_wire::routes::{Pattern, Route, RouteKey, RouteTable, Segment, ValueT
 
 use crate::check::checked::{Checked, KeyBound, RequestKey, RequestPattern};
 use crate::check::types::unify;
+use crate::check::variables::Variable;
 use crate::diagnostics::{AMBIGUOUS_PATHS, CONFLICT, Diagnostic, SECRET, WRONG_TYPE};
 
 /// Derives the table. Marks a key as secret in all rules of a path if it is secret in one.
@@ -42,6 +43,7 @@ pub(crate) fn derive(
             }
         }
     }
+    add_indirect(rules, &mut kinds);
     let mut table = RouteTable { version: version.to_owned(), ..RouteTable::default() };
     for rule in rules.iter_mut() {
         for request in &rule.requests {
@@ -174,6 +176,25 @@ fn kind(rule: &Checked, key: &RequestKey) -> Option<ValueType> {
     }
 }
 
+/// Adds the types of keys that rules pass on only through a `let` or as operands of `??`. Different
+/// ones permit any value.
+fn add_indirect(rules: &[Checked], kinds: &mut BTreeMap<(String, String), ValueType>) {
+    let mut indirect: BTreeMap<(String, String), ValueType> = BTreeMap::new();
+    for rule in rules {
+        for (request, key) in keys(rule) {
+            let KeyBound::Variable(slot) = key.bound else { continue };
+            let kind = rule.variables.get(slot).and_then(Variable::indirect_kind);
+            let Some(kind) = kind else { continue };
+            let known = indirect.entry((request.path.clone(), key.name.to_string()));
+            let known = known.or_insert_with(|| kind.clone());
+            *known = unify(known, &kind).unwrap_or(ValueType::Any);
+        }
+    }
+    for (name, kind) in indirect {
+        kinds.entry(name).or_insert(kind);
+    }
+}
+
 /// Adds the keys of a path. A key is required if every rule that has only the request pattern needs
 /// it: without the key, no rule would fire. A parameter of the path is always present.
 fn fill(
@@ -196,5 +217,52 @@ fn fill(
         route
             .keys
             .insert(key.name.to_string(), RouteKey { required, secret: kind.is_secret(), kind });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use concert_wire::routes::ValueType::{Any, Number};
+
+    use super::*;
+    use crate::compile::compile;
+    use crate::requesting;
+    use crate::source::SourceFile;
+
+    const SPEC: &str = "concept Shelving
+purpose to keep texts
+queries
+    _find (limit?: Number, title?: String) : (text: String)*
+";
+
+    /// The type of the key `n` in a rule with these steps.
+    fn kind_of_n(steps: &str) -> ValueType {
+        let rule = format!(
+            "sync Find\nwhen\n    Requesting.request (path: \"/a\", n?) : (request)\nwhere\n{steps}\
+             then\n    Requesting.respond (request, found)\n"
+        );
+        let concepts = [requesting::source(), SourceFile::new("Shelving.concept", SPEC)];
+        let (program, _) = compile(&concepts, &[SourceFile::new("a.sync", rule)]).unwrap();
+        program.routes.routes["/a"].keys["n"].kind.clone()
+    }
+
+    #[test]
+    fn key_has_the_type_of_the_parameter_that_gets_it_indirectly() {
+        let number = ValueType::Nullable(Box::new(Number));
+        let find = |argument: &str| {
+            format!("    Shelving._find ({argument}) : (text)\n    collect text as found\n")
+        };
+        for (steps, expected) in [
+            (find("limit: n ?? 20"), number.clone()),
+            (find("limit: n ?? null ?? 20"), number.clone()),
+            (format!("    let most = n ?? 20\n{}", find("limit: most")), number.clone()),
+            (format!("    let most = n\n    let all = most ?? 20\n{}", find("limit: all")), number),
+            // A parameter that takes the key itself decides.
+            (find("limit: n, title: n ?? \"a\""), Number),
+            (find("limit: n ?? 20, title: n ?? \"a\""), Any),
+            (find("limit: (n ?? 20) + 1"), Any),
+        ] {
+            assert_eq!(kind_of_n(&steps), expected, "{steps}");
+        }
     }
 }

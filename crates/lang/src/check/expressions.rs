@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::rule::Rule;
 use super::types::{suggest_value, type_of};
-use super::uses::{Use, Where};
+use super::uses::{OPERAND, Use, Where};
 use crate::diagnostics::{Diagnostic, UNKNOWN_FIELD, WRONG_TYPE};
 use crate::expr::{Expr, Operator};
 use crate::program::Slot;
@@ -56,7 +56,8 @@ impl Rule<'_> {
                     Operator::Equal | Operator::Unequal if is_null(left) || is_null(right) => {
                         Where::NullTest
                     }
-                    _ => Where::Within("compared or joined"),
+                    Operator::Default => place.of_default(),
+                    _ => Where::Within(OPERAND),
                 };
                 let (left, right) = (self.expr(left, &place), self.expr(right, &place));
                 Expr::Binary(Box::new(left?), *operator, Box::new(right?))

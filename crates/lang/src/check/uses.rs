@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use super::checked::Checked;
 use super::types::{secret, unify};
-use super::variables::{Origin, Variable, bound_twice};
+use super::variables::{Origin, Variable, Variables, bound_twice};
 use crate::diagnostics::{Diagnostic, NULL, WRONG_TYPE};
-use crate::program::Slot;
+use crate::expr::{Expr, Operator};
+use crate::program::{Slot, Step};
 use crate::source::Span;
 
 /// Position in which a variable is used.
@@ -21,9 +22,14 @@ pub(crate) enum Where {
     Answer,
     /// In a comparison with null, which a secret permits too.
     NullTest,
+    /// As an operand of `??` in an argument, with the type of the parameter.
+    Default(ValueType),
     /// Within an expression.
     Within(&'static str),
 }
+
+/// How an operand is used, for messages.
+pub(super) const OPERAND: &str = "compared or joined";
 
 impl Where {
     /// The declared type of a value in this position.
@@ -31,7 +37,15 @@ impl Where {
         match self {
             Self::Param(declared) => declared.as_ref(),
             Self::Status => Some(&ValueType::Number),
-            Self::Answer | Self::NullTest | Self::Within(_) => None,
+            Self::Answer | Self::NullTest | Self::Default(_) | Self::Within(_) => None,
+        }
+    }
+
+    /// The position of an operand of `??` in this position.
+    pub(super) fn of_default(&self) -> Self {
+        match self {
+            Self::Default(kind) => Self::Default(kind.clone()),
+            _ => self.expected().cloned().map_or(Self::Within(OPERAND), Self::Default),
         }
     }
 }
@@ -54,6 +68,44 @@ pub(crate) fn infer(rule: &mut Checked) {
         {
             variable.learn(kind);
         }
+        if let Where::Default(kind) = &used.place
+            && let Some(variable) = rule.variables.get_mut(used.slot)
+        {
+            variable.learn_indirectly(kind);
+        }
+    }
+    infer_from_lets(&rule.sync.steps, &mut rule.variables);
+}
+
+/// Gives the types of the variables of `let` to the variables that they may be equal to. The last
+/// one first: its value may be that of an earlier one.
+fn infer_from_lets(steps: &[Step], variables: &mut Variables) {
+    for step in steps.iter().rev() {
+        match step {
+            Step::Let(slot, value) => {
+                if let Some(kind) = variables.get(*slot).and_then(Variable::taken_as) {
+                    pass_on(value, &kind, variables);
+                }
+            }
+            Step::Collect { body, .. } => infer_from_lets(body, variables),
+            _ => {}
+        }
+    }
+}
+
+/// Gives the type of a value to the variables that it may be equal to.
+fn pass_on(value: &Expr, kind: &ValueType, variables: &mut Variables) {
+    match value {
+        Expr::Variable(slot) => {
+            if let Some(variable) = variables.get_mut(*slot) {
+                variable.learn_indirectly(kind);
+            }
+        }
+        Expr::Binary(left, Operator::Default, right) => {
+            pass_on(left, kind, variables);
+            pass_on(right, kind, variables);
+        }
+        _ => {}
     }
 }
 
@@ -91,7 +143,8 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
                  return it, nor did the client send it"
             )
         }
-        Where::Within(how) if is_secret => {
+        Where::Within(_) | Where::Default(_) if is_secret => {
+            let how = if let Where::Within(how) = &used.place { how } else { OPERAND };
             format!("the secret `{name}` is {how}; a secret can only be passed on")
         }
         Where::Param(Some(expected)) => {
@@ -101,7 +154,11 @@ fn judge_one(used: &Use, variable: &Variable) -> Option<Diagnostic> {
             let found = mismatch(name, kind?, &ValueType::Number, used.handles_null, used.span);
             return found.map(wrong_status);
         }
-        Where::Param(None) | Where::Answer | Where::NullTest | Where::Within(_) => return None,
+        Where::Param(None)
+        | Where::Answer
+        | Where::NullTest
+        | Where::Default(_)
+        | Where::Within(_) => return None,
     };
     Some(secret(used.span, &message))
 }

@@ -30,6 +30,8 @@ pub(crate) struct Variable {
     pub(crate) declared: Option<ValueType>,
     /// Type inferred from the parameters that it is passed to, if no type is declared.
     learnt: Option<ValueType>,
+    /// Type of the parameters that get its value through a `let` or as an operand of `??`.
+    pub(super) passed_on: Option<ValueType>,
     pub(crate) origin: Origin,
     /// Locations where it is bound; the values at all of them must be equal.
     pub(crate) places: Vec<Span>,
@@ -50,6 +52,15 @@ impl Variable {
         }
     }
 
+    /// The type that it must have or be null, judged by where its value is passed on.
+    pub(crate) fn indirect_kind(&self) -> Option<ValueType> {
+        let kind = self.passed_on.as_ref().filter(|kind| !kind.is_secret())?;
+        Some(match kind {
+            ValueType::Any | ValueType::Nullable(_) => kind.clone(),
+            kind => ValueType::Nullable(Box::new(kind.clone())),
+        })
+    }
+
     /// Returns whether the variable is secret because it is passed to a secret parameter.
     pub(super) fn has_learnt_a_secret(&self) -> bool {
         is_secret(self.learnt.as_ref()) && !is_secret(self.declared.as_ref())
@@ -64,6 +75,18 @@ impl Variable {
     /// secret.
     pub(crate) fn is_secret_elsewhere(&mut self, kind: &ValueType) {
         self.learnt = Some(kind.clone());
+    }
+
+    /// Learns the type of a parameter that gets its value indirectly. Parameters of different types
+    /// permit any value.
+    pub(super) fn learn_indirectly(&mut self, kind: &ValueType) {
+        let common = self.passed_on.as_ref().map_or(Some(kind.clone()), |known| unify(known, kind));
+        self.passed_on = Some(common.unwrap_or(ValueType::Any));
+    }
+
+    /// The type of the parameters that get its value, directly or not.
+    pub(super) fn taken_as(&self) -> Option<ValueType> {
+        self.learnt.clone().or_else(|| self.passed_on.clone())
     }
 
     pub(super) fn learn(&mut self, kind: &ValueType) {
@@ -113,6 +136,7 @@ impl Variables {
             name: name.text.as_str().into(),
             declared: kind,
             learnt: None,
+            passed_on: None,
             origin,
             places: vec![name.span],
             is_unknown: false,
