@@ -17,7 +17,7 @@ use concert_wire::value;
 use concert_wire::work::Part;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::metrics;
@@ -158,7 +158,10 @@ impl Queries {
             ("query".to_owned(), json!(asked.query)),
             ("inputs".to_owned(), json!(inputs)),
         ]);
-        match self.exchange(asked, QUERY_BATCH, &batch, inputs.len()).await {
+        let permit = asked.of.permit(asked.until).await?;
+        let answer = self.exchange(asked, QUERY_BATCH, &batch, inputs.len()).await;
+        drop(permit);
+        match answer {
             Ok(answer) => results(answer, inputs.len()),
             Err(NoAnswer::Unreachable(_)) => self.ask_each(asked, inputs).await,
             Err(NoAnswer::Refused { code, .. }) if code == TOO_LARGE => {
@@ -173,11 +176,13 @@ impl Queries {
     }
 
     async fn ask_one(&self, asked: &Asked<'_>, input: &Object) -> Result<Rows, NoAnswer> {
+        let permit = asked.of.permit(asked.until).await?;
         let mut answer = self.exchange(asked, asked.query, input, 1).await?;
+        drop(permit);
         rows(answer.body.swap_remove("rows"))
     }
 
-    /// Waits for a permit, sends a request, and records its duration.
+    /// Sends a request, and records its duration.
     async fn exchange(
         &self,
         asked: &Asked<'_>,
@@ -185,31 +190,11 @@ impl Queries {
         input: &Object,
         inputs: usize,
     ) -> Result<Answer, NoAnswer> {
-        let Some(permit) = self.permit(&asked.of, asked.until).await else {
-            let why = "too many queries of the concept are waiting".to_owned();
-            return Err(NoAnswer::Unreachable(why));
-        };
         let began = Instant::now();
         let answer = self.request(asked, endpoint, input).await?;
-        drop(permit);
         let name = Part::query_name(asked.concept, asked.query, inputs);
         self.timings.answered(asked.seq, name, began.into_std(), answer.work.clone());
         Ok(answer)
-    }
-
-    /// Waits for a permit; `None` if too many queries wait already, or it takes too long.
-    async fn permit<'a>(
-        &self,
-        concept: &'a Concept,
-        until: Instant,
-    ) -> Option<tokio::sync::SemaphorePermit<'a>> {
-        if let Ok(permit) = concept.permits.try_acquire() {
-            return Some(permit);
-        }
-        let waiting = Waiting::new(&concept.waiting)?;
-        let permit = tokio::time::timeout_at(until, concept.permits.acquire()).await.ok()?.ok();
-        drop(waiting);
-        permit
     }
 
     /// Sends a request and waits for the response. Sends it again only if it was lost, so that at
@@ -350,6 +335,24 @@ impl Unanswered {
 }
 
 impl Concept {
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    /// Too many queries wait already, or it takes too long.
+    async fn permit(&self, until: Instant) -> Result<SemaphorePermit<'_>, NoAnswer> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let waiting = Waiting::new(&self.waiting);
+        let permit = match &waiting {
+            Some(_) => tokio::time::timeout_at(until, self.permits.acquire()).await.ok(),
+            None => None,
+        };
+        permit.and_then(Result::ok).ok_or_else(|| {
+            NoAnswer::Unreachable("too many queries of the concept are waiting".to_owned())
+        })
+    }
+
     fn unanswered(&self) -> std::sync::MutexGuard<'_, Unanswered> {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }

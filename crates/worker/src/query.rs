@@ -1,11 +1,12 @@
-//! Runs a query, from the bytes of its input to its rows.
+//! Runs a query, from its input to its rows.
 
 use std::time::Duration;
 
 use concert_lang::spec;
+use concert_wire::envelope::Object;
 use concert_wire::id::FlowId;
+use concert_wire::large;
 use concert_wire::seal::{SealError, Sealer};
-use concert_wire::{large, value};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::concept::{Concept, Failure, Query, Rows};
@@ -65,7 +66,7 @@ pub(crate) struct Context<'a> {
 pub(crate) async fn ask(
     context: Context<'_>,
     name: &str,
-    input: &[u8],
+    input: Object,
     within: Duration,
     watch: &Stopwatch,
 ) -> Result<Rows, QueryError> {
@@ -76,13 +77,12 @@ pub(crate) async fn ask(
 async fn run(
     Context { concept, sealer, large, flow }: Context<'_>,
     name: &str,
-    input: &[u8],
+    input: Object,
     watch: &Stopwatch,
 ) -> Result<Rows, QueryError> {
     let (spec, handler) = concept
         .query(name)
         .ok_or_else(|| QueryError::Invalid(format!("{} has no query `{name}`", concept.name)))?;
-    let input = value::object(input).map_err(|error| QueryError::Invalid(error.to_string()))?;
     let opened = sealing::open(sealer, flow, &spec.input, &input).map_err(|error| match error {
         SealError::UnknownKey => QueryError::Locked,
         SealError::Form | SealError::Broken => QueryError::Invalid(error.to_string()),

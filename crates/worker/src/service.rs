@@ -167,7 +167,7 @@ async fn ask(
     let named = flow_of(request)?;
     let flow = named.unwrap_or_else(clock::new_flow);
     let within = Duration::from_millis(worker.limits.request_timeout_ms);
-    let input = &request.message.payload;
+    let input = value::object(&request.message.payload).map_err(invalid)?;
     // A manual request gets its rows whole, as it gets its secrets in clear.
     let large = named.is_some().then_some(&worker.large);
     let context = query::Context { concept: &worker.concept, sealer: &worker.sealer, large, flow };
@@ -187,6 +187,14 @@ struct Batch {
     inputs: Vec<Object>,
 }
 
+impl Batch {
+    fn read(payload: &[u8]) -> Result<Self, QueryError> {
+        let body = value::object(payload).map_err(invalid)?;
+        serde_json::from_value(Value::Object(body))
+            .map_err(|error| invalid(format!("not a batch of a query's inputs: {error}")))
+    }
+}
+
 /// Runs a query for each input of a batch. One that fails fails the batch. The reported parts are
 /// those of the first input.
 async fn ask_each(
@@ -197,8 +205,7 @@ async fn ask_each(
     let flow = flow_of(request)?.ok_or_else(|| {
         invalid(format!("a batch needs the header {}; send one input to the query", header::FLOW))
     })?;
-    let Batch { query, inputs } = serde_json::from_slice(&request.message.payload)
-        .map_err(|error| invalid(format!("not a batch of a query's inputs: {error}")))?;
+    let Batch { query, inputs } = Batch::read(&request.message.payload)?;
     let within = Duration::from_millis(worker.limits.request_timeout_ms);
     let context = query::Context {
         concept: &worker.concept,
@@ -209,7 +216,7 @@ async fn ask_each(
     let watches = std::iter::once(watch.clone()).chain(std::iter::repeat_with(Stopwatch::begin));
     let query = query.as_str();
     let run = |(input, watch): (Object, Stopwatch)| async move {
-        query::ask(context, query, &encode(&input), within, &watch).await
+        query::ask(context, query, input, within, &watch).await
     };
     let results: Vec<Rows> = stream::iter(inputs.into_iter().zip(watches))
         .map(run)
@@ -262,4 +269,32 @@ async fn inject(
 
 fn first_line(text: &str) -> &str {
     text.trim().lines().next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_is_read_as_strictly_as_one_input() {
+        let read = |text: &str| {
+            let batch = Batch::read(text.as_bytes())?;
+            Ok((batch.query, json!(batch.inputs)))
+        };
+        let two = json!([{ "a": 1 }, {}]);
+        assert_eq!(
+            read(r#"{"query":"_q","inputs":[{"a":1},{}]}"#),
+            Ok::<_, QueryError>(("_q".to_owned(), two))
+        );
+        for wrong in [
+            r#"{"query":"_q","inputs":[{"a":1,"a":2}]}"#,
+            r#"{"query":"_q","inputs":[{"a":9007199254740993}]}"#,
+            r#"{"query":"_q","query":"_r","inputs":[]}"#,
+            r#"{"query":"_q","inputs":[1]}"#,
+            r#"{"query":"_q"}"#,
+            "[]",
+        ] {
+            assert!(matches!(read(wrong), Err(QueryError::Invalid(_))), "{wrong}");
+        }
+    }
 }
