@@ -97,11 +97,19 @@ pub(crate) fn add(
     if target.method.takes_query() {
         for (name, text) in &query(uri.query().unwrap_or_default())? {
             let text = text.as_str().unwrap_or_default();
-            if route.keys.get(name).is_some_and(|key| key.secret) {
-                let message = format!("`{name}` is a secret and must not be in the URL");
+            // `tag[]=a` and `tag[0]=a` are lists of the key `tag` in other systems.
+            let (key, is_list) =
+                name.split_once('[').map_or((&**name, false), |(key, _)| (key, true));
+            let Some(known) = route.keys.get(key) else { continue };
+            if known.secret {
+                let message = format!("`{key}` is a secret and must not be in the URL");
                 return Err(EdgeError::BadRequest(message));
             }
-            put_text(route, body, name, text)?;
+            if is_list {
+                let message = format!("`{key}` is a list in the query string; send one value");
+                return Err(EdgeError::BadRequest(message));
+            }
+            put_text(route, body, key, text)?;
         }
     }
     for ReadableHeader { name, key } in readable {
@@ -290,6 +298,13 @@ mod tests {
             ("limit=%zz", vec![], json!({}), "malformed query string at `limit`"),
             ("limit=%00", vec![], json!({}), "malformed query string at `limit`"),
             ("session=x", vec![], json!({}), "`session` is a secret and must not be in the URL"),
+            ("session[]=x", vec![], json!({}), "`session` is a secret and must not be in the URL"),
+            (
+                "limit[0]=1",
+                vec![],
+                json!({}),
+                "`limit` is a list in the query string; send one value",
+            ),
             (
                 "limit=1",
                 vec![],
