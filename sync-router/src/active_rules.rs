@@ -222,11 +222,16 @@ impl ActiveRules {
         Ok(())
     }
 
-    /// The published table.
+    /// The published table, with all routes unless a router of release 0.1.0 published it.
     async fn published(&self) -> Result<Option<RouteTable>, ActiveRulesError> {
-        let table = self.bucket.get(ROUTES_KEY).await.map_err(bus_error)?;
-        // A damaged table is repaired by the next activation.
-        Ok(table.and_then(|table| serde_json::from_slice(&table).ok()))
+        let read = async |key: &str| -> Result<Option<RouteTable>, ActiveRulesError> {
+            let table = self.bucket.get(key).await.map_err(bus_error)?;
+            // A damaged table is repaired by the next activation.
+            Ok(table.and_then(|table| serde_json::from_slice(&table).ok()))
+        };
+        let (typed, table) = (read(TYPED_ROUTES_KEY).await?, read(ROUTES_KEY).await?);
+        let version = table.as_ref().map(|table| &table.version);
+        Ok(typed.filter(|typed| Some(&typed.version) == version).or(table))
     }
 
     /// Checks the workers of the active rules. If `publishes`, it publishes the table again if the
