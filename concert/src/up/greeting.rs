@@ -2,6 +2,7 @@
 
 use concert_runtime::keys;
 use concert_wire::access::User;
+use concert_wire::nested;
 use concert_wire::routes::{Method, Pattern, Route, RouteTable, ValueType, split, with_base};
 use serde_json::{Map, Value, json};
 
@@ -82,8 +83,8 @@ fn takes_texts(route: &Route) -> bool {
 
 /// An example body: a value for each required key.
 fn example(route: &Route) -> Value {
-    let required = route.keys.iter().filter(|(_, key)| key.required);
-    let value = |(name, key): (&String, &concert_wire::routes::RouteKey)| {
+    let mut body = Map::new();
+    for (name, key) in route.keys.iter().filter(|(_, key)| key.required) {
         let value = match &key.kind {
             ValueType::Number => json!(1),
             ValueType::Boolean => json!(true),
@@ -97,9 +98,9 @@ fn example(route: &Route) -> Value {
                 json!("ada")
             }
         };
-        (name.clone(), value)
-    };
-    Value::Object(required.map(value).collect::<Map<_, _>>())
+        nested::insert(&mut body, name, value);
+    }
+    Value::Object(body)
 }
 
 /// Prints how to use the `nats` command line tool as the operator. The URL is omitted if the tool
@@ -152,6 +153,12 @@ mod tests {
         assert!(
             text.contains(r#"curl -s http://x/api/b"#)
                 && text.contains(r#"-d '{"name":"ada","secret":"correct horse"}'"#),
+            "{text}"
+        );
+        let nested = rule("C", "/c", "name, secret", "wave");
+        let text = printed(&nested.replacen("name, secret)", "user: {name, secret})", 1));
+        assert!(
+            text.contains(r#"-d '{"user":{"name":"ada","secret":"correct horse"}}'"#),
             "{text}"
         );
     }
