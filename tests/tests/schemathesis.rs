@@ -4,11 +4,17 @@
 #[path = "routes/application.rs"]
 mod application;
 
+use std::fs::File;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use concert_tests::running::{self, FREE_PORTS};
 use concert_tests::{System, binaries, http};
+use rustix::process::Signal;
+use serde_json::json;
 use tokio::process::Command;
 
 /// Time budget of `schemathesis` for one system, in seconds.
@@ -31,10 +37,10 @@ async fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends requests that follow the document of a system, and requests that do not.
-async fn test(system: &System, paths: &str) -> anyhow::Result<()> {
+/// Sends requests with a header that follow the document of an edge, and requests that do not.
+async fn test(address: SocketAddr, paths: &str, header: Option<&str>) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let document = format!("http://{}/openapi.json", system.address());
+    let document = format!("http://{address}/openapi.json");
     let file = dir.path().join("openapi.json");
     std::fs::write(&file, http::get(&document).await?.bytes().await?)?;
     run(Command::new(program("openapi-spec-validator")).arg(file)).await?;
@@ -50,6 +56,7 @@ async fn test(system: &System, paths: &str) -> anyhow::Result<()> {
     command.current_dir(dir.path()).args(["run", &document, "--include-path-regex", paths]);
     command.args(["--max-time", SECONDS, "--checks", &checks.join(","), "--seed", "1"]);
     command.args(["--no-color", "--warnings", "off", "--request-timeout", "30"]);
+    command.args(header.into_iter().flat_map(|header| ["--header", header]));
     run(&mut command).await
 }
 
@@ -57,12 +64,42 @@ async fn test(system: &System, paths: &str) -> anyhow::Result<()> {
 async fn routes_follow_their_document() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let system = application::system(&dir).await?;
-    test(&system, "^/(articles|user|auth)").await
+    test(system.address(), "^/(articles|user|auth)", None).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_app_follows_its_document() -> anyhow::Result<()> {
-    test(&System::reader(&[]).await?, "^/").await
+    test(System::reader(&[]).await?.address(), "^/", None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conduit_follows_its_document() -> anyhow::Result<()> {
+    let mut build = binaries::cargo();
+    build.args(["build", "--quiet", "--workspace", "--locked", "--bin", "conduit"]);
+    ensure!(build.status().await?.success(), "cannot build conduit");
+    let dir = tempfile::tempdir()?;
+    let (data_dir, log) = (dir.path().join("data"), dir.path().join("stderr"));
+    let mut conduit = binaries::command(&binaries::dir().await?.join("conduit"));
+    conduit.current_dir(binaries::root().join("examples/conduit")).envs(FREE_PORTS);
+    conduit.arg("up").arg("--data-dir").arg(&data_dir);
+    // Cheap hashes, and workers that may start slowly on a busy machine.
+    for setting in [
+        "workers.Account.settings.argon2_memory_kib=64",
+        "workers.Account.settings.argon2_passes=1",
+        "router.worker_grace_ms=60000",
+    ] {
+        conduit.args(["--set", setting]);
+    }
+    let mut conduit = conduit.stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
+    let address = running::address(&mut conduit, &data_dir, &log).await?;
+    let user = json!({ "username": "ada", "email": "ada@x.org", "password": "password" });
+    let made = http::post(address, "/api/users", &json!({ "user": user })).await?;
+    let token = made.body.pointer("/user/token").and_then(|token| token.as_str());
+    let header = format!("Authorization: Token {}", token.with_context(|| format!("{made:?}"))?);
+    test(address, "^/", Some(&header)).await?;
+    binaries::signal(&conduit, Signal::INT)?;
+    ensure!(conduit.wait().await?.success(), "{}", std::fs::read_to_string(log)?);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,9 @@
 //! Conduit, started with one command.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -15,11 +17,20 @@ use tokio::process::{Child, Command};
 
 const STOP: Duration = Duration::from_secs(60);
 
+/// Cheap hashes, and workers that may start slowly on a busy machine.
+const SETTINGS: [&str; 3] = [
+    "workers.Account.settings.argon2_memory_kib=64",
+    "workers.Account.settings.argon2_passes=1",
+    "router.worker_grace_ms=60000",
+];
+
 /// A running Conduit.
 pub(crate) struct App {
     dir: TempDir,
     child: Child,
     address: SocketAddr,
+    /// Methods and paths of all requests, with the statuses of their responses.
+    seen: Mutex<BTreeSet<(String, u16)>>,
 }
 
 /// A client of Conduit.
@@ -55,13 +66,13 @@ impl App {
         let data_dir = dir.path().join("data");
         let mut up = command();
         up.arg("up").arg("--data-dir").arg(&data_dir).envs(FREE_PORTS);
-        for cost in ["argon2_memory_kib=64", "argon2_passes=1"] {
-            up.arg("--set").arg(format!("workers.Account.settings.{cost}"));
+        for setting in SETTINGS {
+            up.args(["--set", setting]);
         }
         let log = std::fs::File::create(&stderr)?;
         let mut child = up.stdout(Stdio::null()).stderr(log).spawn()?;
         let address = running::address(&mut child, &data_dir, &stderr).await?;
-        Ok(Self { dir, child, address })
+        Ok(Self { dir, child, address, seen: Mutex::default() })
     }
 
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
@@ -81,6 +92,33 @@ impl App {
             Ok(trace.contains(text).then_some(trace))
         })
         .await
+    }
+
+    /// Sends a request with any body and headers.
+    pub(crate) async fn send(
+        &self,
+        request: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Answer> {
+        let (method, path) = request.split_once(' ').context("a method")?;
+        let path_and_query = format!("/api{path}");
+        let answer = http::request(method, self.address, &path_and_query, body, headers).await?;
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert((format!("{method} {path}"), answer.status));
+        Ok(answer)
+    }
+
+    /// Returns whether a request got this status. A segment `*` is any segment.
+    pub(crate) fn has_seen(&self, endpoint: &str, status: u16) -> bool {
+        let fits = |request: &str| {
+            let (segments, wanted) = (request.split('/'), endpoint.split('/'));
+            segments.clone().count() == wanted.clone().count()
+                && segments.zip(wanted).all(|(segment, wanted)| ["*", segment].contains(&wanted))
+        };
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().any(|(request, found)| *found == status && fits(request))
     }
 
     pub(crate) const fn guest(&self) -> User<'_> {
@@ -116,7 +154,7 @@ impl User<'_> {
             headers.push(("content-type", "application/json"));
             bytes = body.to_string().into_bytes();
         }
-        http::request(method, self.app.address, &format!("/api{path}"), bytes, &headers).await
+        self.app.send(&format!("{method} {path}"), bytes, &headers).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Answer> {
