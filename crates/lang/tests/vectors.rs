@@ -4,6 +4,7 @@ use concert_lang::concept::parse_one;
 use concert_lang::spec::check_input;
 use serde_json::Value;
 
+#[expect(clippy::unwrap_used, reason = "invalid vectors fail the tests")]
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../../docs/protocol/vectors.json")).unwrap()
 }
