@@ -16,6 +16,7 @@ use crate::fmt::FmtArgs;
 use crate::generate::GenArgs;
 use crate::graph::GraphArgs;
 use crate::keys::KeysArgs;
+use crate::migrate::MigrateArgs;
 use crate::ready::ReadyArgs;
 use crate::scaffold::{AddArgs, NewArgs};
 use crate::services::archive::ArchiveServiceArgs;
@@ -76,6 +77,8 @@ pub(crate) enum Command {
     Dead(DeadArgs),
     /// Disable or enable an account, or end its sessions
     Account(AccountArgs),
+    /// Import the accounts and the data of another system
+    Migrate(Box<MigrateArgs>),
     /// Show a flow as a tree: actions, rules, timings and near misses
     Flow(FlowArgs),
     /// List flows, newest last

@@ -17,6 +17,7 @@ mod fmt;
 mod generate;
 mod graph;
 mod keys;
+mod migrate;
 mod operator;
 mod output;
 mod ready;
@@ -99,6 +100,7 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::Keys(args) => Box::pin(keys::run(args, workers)).await,
         Command::Ready(args) => ready::run(args).await,
         Command::Account(args) => Box::pin(account::run(args)).await,
+        Command::Migrate(args) => Box::pin(migrate::run(*args, workers)).await,
         Command::Dead(args) => Box::pin(dead::run(args)).await,
         Command::Flow(args) => Box::pin(flow::flow(args)).await,
         Command::Flows(args) => Box::pin(flow::flows(args)).await,

@@ -10,8 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, anyhow};
 use concert_local_servers::Program;
 use concert_runtime::atomic_file;
+use concert_worker::store::StoreArgs;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
+
+use crate::config::Loaded;
 
 /// Name of the file in the data directory. Only its owner can read it, because URLs can contain
 /// passwords.
@@ -129,6 +132,18 @@ pub(crate) fn find(data_dir: &Path) -> anyhow::Result<Started> {
     })?;
     // A killed process leaves its file.
     if is_alive(started.pid) { Ok(started) } else { Err(not_running(data_dir)) }
+}
+
+/// The configured database, or else that of the running system.
+pub(crate) fn store(loaded: &Loaded) -> anyhow::Result<StoreArgs> {
+    let mut store = loaded.settings.store();
+    if !loaded.is_set(&["mongodb", "uri"]) {
+        let running = find(&loaded.settings.app.data_dir)?;
+        store.mongodb_uri = running.mongodb_uri;
+        // The MongoDB server of `concert up` has users.
+        store.keys_dir = running.mongod_pid.map(|_| running.keys_dir).or(store.keys_dir);
+    }
+    Ok(store)
 }
 
 /// The error of a command that needs a running system.

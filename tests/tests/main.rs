@@ -17,6 +17,7 @@ mod large;
 mod login;
 mod login_defence;
 mod long_flows;
+mod migrate;
 mod missing_workers;
 mod nats_recipes;
 mod nested;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use concert_tests::http::{self, Answer};
 use concert_tests::{Part, System};
 use futures_util::StreamExt as _;
@@ -11,20 +12,20 @@ use futures_util::future::join_all;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 
-const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 /// Time for the server to redeliver what a killed process held.
 const PATIENT: [(&str, &str); 1] = [("CONCERT_HTTP__DEADLINE_MS", "40000")];
 
 /// A user with a session and a library.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     system: &'a System,
     user: String,
     session: String,
-    library: String,
+    pub(crate) library: String,
 }
 
 impl<'a> Reader<'a> {
-    async fn sign_up(system: &'a System, username: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn sign_up(system: &'a System, username: &str) -> anyhow::Result<Self> {
         let credentials = json!({ "username": username, "password": PASSWORD });
         let made = system.post("/Profile/createAccount", &credentials).await?;
         assert_eq!(made.status, 200, "{made:?}");
@@ -32,30 +33,50 @@ impl<'a> Reader<'a> {
             made.text(key)?;
         }
         let (user, library) = (made.text("user")?.to_owned(), made.text("library")?.to_owned());
-        let session = system.login(username, PASSWORD).await?;
-        Ok(Self { system, user, session, library })
+        Self::log_in(system, &user, &library, username, PASSWORD).await
+    }
+
+    /// The user of an existing account.
+    pub(crate) async fn log_in(
+        system: &'a System,
+        user: &str,
+        library: &str,
+        username: &str,
+        password: &str,
+    ) -> anyhow::Result<Self> {
+        let session = system.login(username, password).await?;
+        Ok(Self { system, user: user.to_owned(), session, library: library.to_owned() })
     }
 
     /// Posts a body to a path, with the session.
-    async fn post(&self, path: &str, body: Value) -> anyhow::Result<Answer> {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> anyhow::Result<Answer> {
         let mut body = body;
         body["session"] = json!(self.session);
         self.system.post(path, &body).await
     }
 
     /// Posts, and checks that the response has the status 200 and this body.
-    async fn gets(&self, path: &str, body: Value, expected: Value) -> anyhow::Result<()> {
+    pub(crate) async fn gets(
+        &self,
+        path: &str,
+        body: Value,
+        expected: Value,
+    ) -> anyhow::Result<()> {
         let answer = self.post(path, body).await?;
         assert_eq!((answer.status, answer.body.clone()), (200, expected), "{path}");
         Ok(())
     }
 
-    async fn upload(&self, name: &str) -> anyhow::Result<Answer> {
-        let body = json!({ "name": name, "epubContent": "UEsDBA", "library": self.library });
+    pub(crate) async fn upload(&self, name: &str) -> anyhow::Result<Answer> {
+        self.upload_content(name, "UEsDBA").await
+    }
+
+    pub(crate) async fn upload_content(&self, name: &str, text: &str) -> anyhow::Result<Answer> {
+        let body = json!({ "name": name, "epubContent": text, "library": self.library });
         self.post("/Library/createDocument", body).await
     }
 
-    async fn sessions(&self) -> anyhow::Result<Vec<Value>> {
+    pub(crate) async fn sessions(&self) -> anyhow::Result<Vec<Value>> {
         let answer = self.post("/FocusStats/_getSessions", json!({})).await?;
         Ok(answer.body["sessions"].as_array().cloned().unwrap_or_default())
     }
@@ -63,7 +84,7 @@ impl<'a> Reader<'a> {
 
 /// The number of documents that are not deleted, over all collections of the reading app's
 /// concepts.
-async fn live(system: &System) -> anyhow::Result<Vec<(String, u64)>> {
+pub(crate) async fn live(system: &System) -> anyhow::Result<Vec<(String, u64)>> {
     let mut found = Vec::new();
     for (database, collections) in [
         ("profile", &["users"][..]),
@@ -266,37 +287,65 @@ async fn one_of_twelve_concurrent_requests_wins() -> anyhow::Result<()> {
 }
 
 /// The processes to kill, each at the first message on a subject.
-const POINTS: [(Part, &str); 8] = [
+const POINTS: [(Part, &str); 12] = [
     (Part::Profile, "done.*.Profile.createAccount.*"),
     (Part::Library, "action.Library.createLibrary.*"),
     (Part::Router, "done.*.FocusStats.initUser.*"),
     (Part::TextSettings, "done.*.TextSettings.createUserSettings.*"),
+    (Part::Library, "action.Library.createDocument.*"),
+    (Part::Router, "done.*.Library.createDocument.*"),
+    (Part::Annotation, "action.Annotation.registerDocument.*"),
+    (Part::TextSettings, "action.TextSettings.createDocumentSettings.*"),
     (Part::Profile, "action.Profile.deleteAccount.*"),
     (Part::Library, "action.Library.deleteAll.*"),
     (Part::Router, "done.*.FocusStats.deleteAll.*"),
     (Part::Annotation, "done.*.Annotation.deleteAll.*"),
 ];
 
+/// `CONCERT_READER_KILLS=100` kills more processes. Those after the first round come some
+/// milliseconds after the message, so they hit other points.
+#[expect(clippy::disallowed_methods, reason = "a setting of this test, not of Concert")]
+fn kills() -> usize {
+    let kills = std::env::var("CONCERT_READER_KILLS").ok();
+    kills.and_then(|kills| kills.parse().ok()).unwrap_or(POINTS.len())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn kill_during_sign_up_and_deletion_leaves_nothing_half() -> anyhow::Result<()> {
-    let mut system = System::reader(&PATIENT).await?;
+async fn kill_during_sign_up_upload_and_deletion_leaves_nothing_half() -> anyhow::Result<()> {
+    let unlimited = ("CONCERT_WORKERS__PROFILE__SETTINGS__ACCOUNTS_PER_CLIENT", "0");
+    let mut system = System::reader(&[PATIENT[0], unlimited]).await?;
     let address = system.address();
-    for (number, (part, subject)) in POINTS.into_iter().enumerate() {
+    let content = "Base64".repeat(30_000);
+    for number in 0..kills() {
+        let (part, subject) = POINTS[number % POINTS.len()];
         let username = format!("ada{number}");
+        let content = content.clone();
         let mut seen = system.subscribe(subject).await?;
         let conversation = tokio::spawn(async move {
             let credentials = json!({ "username": username, "password": PASSWORD });
             let path = |path: &str| format!("/api{path}");
             let made = http::post(address, &path("/Profile/createAccount"), &credentials).await?;
             made.text("settings")?;
+            let library = made.text("library")?;
             let login = http::post(address, &path("/auth/login"), &credentials).await?;
-            let session = json!({ "session": login.text("session")? });
+            let session = login.text("session")?;
+            let book = json!({
+                "session": session, "library": library, "name": "Emma", "epubContent": content,
+            });
+            let added = http::post(address, &path("/Library/createDocument"), &book).await?;
+            let document = json!({ "session": session, "document": added.text("document")? });
+            let shown = path("/Library/_getDocumentDetails");
+            let shown = http::post(address, &shown, &document).await?;
+            assert!(shown.body[0]["document"]["epubContent"] == json!(content));
+            let session = json!({ "session": session });
             http::post(address, &path("/Profile/deleteAccount"), &session).await
         });
         tokio::time::timeout(Duration::from_secs(30), seen.next()).await?;
+        let later = Duration::from_millis(u64::try_from(number / POINTS.len())? * 3);
+        tokio::time::sleep(later).await;
         system.kill(part).await?;
         system.start_part(part)?;
-        let deleted = conversation.await??;
+        let deleted = conversation.await?.with_context(|| format!("{part:?} at {subject}"))?;
         assert_eq!(deleted.status, 200, "{part:?} at {subject}: {deleted:?}");
         assert_eq!(live(&system).await?, [], "{part:?} at {subject}");
     }

@@ -52,14 +52,7 @@ pub(crate) async fn forget(
     texts: &[String],
 ) -> anyhow::Result<()> {
     let loaded = flags.load_all_and_warn(workers)?;
-    let mut store = loaded.settings.store();
-    if !loaded.is_set(&["mongodb", "uri"]) {
-        let running = running::find(&loaded.settings.app.data_dir)?;
-        store.mongodb_uri = running.mongodb_uri;
-        // The MongoDB server of `concert up` has users.
-        store.keys_dir = running.mongod_pid.map(|_| running.keys_dir).or(store.keys_dir);
-    }
-    let forgotten = concert_archive::forget(&store, texts).await?;
+    let forgotten = concert_archive::forget(&running::store(&loaded)?, texts).await?;
     output::print_line(format_args!(
         "deleted {} flows and {} dead letters from the archive",
         forgotten.flows, forgotten.dead_letters

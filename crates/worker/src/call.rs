@@ -41,6 +41,12 @@ impl<I> Call<I> {
         self.writer().permit().await
     }
 
+    /// A call without a log; all of its permits are granted.
+    pub(crate) fn without_log(flow: FlowId, client: Option<ClientTag>, input: I) -> Self {
+        let lease = Lease::without_log();
+        Self { id: flow.root(), flow, client, device: None, position: None, input, lease }
+    }
+
     pub(crate) const fn writer(&self) -> Writer<'_> {
         Writer { action: &self.id, lease: &self.lease }
     }

@@ -12,12 +12,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use self::handler::{ActionOf, QueryOf};
+use self::handler::{ActionOf, ImportOf, QueryOf};
 use self::mismatch::Registered;
 use crate::call::{Call, Query};
 use crate::concept::Concept;
 use crate::settings::{self, NoSettings};
 use crate::start::{Environment, Options, Start, StartError};
+use crate::store::{Import, ImportReport};
 use crate::worker::{self, Running};
 
 pub use self::handler::{Handler, IntoRows, One, given};
@@ -70,6 +71,7 @@ impl<T: DeserializeOwned + Send + 'static> Define<T> {
             open: Box::new(move |start| Box::pin(open(start))),
             actions: Vec::new(),
             queries: Vec::new(),
+            import: None,
             registered: Registered::default(),
         }
     }
@@ -85,6 +87,7 @@ pub struct Handlers<T, S> {
     open: Open<T, S>,
     actions: Vec<(String, ActionOf<S>)>,
     queries: Vec<(String, QueryOf<S>)>,
+    import: Option<(&'static str, ImportOf<S>)>,
     registered: Registered,
 }
 
@@ -121,6 +124,17 @@ where
         self
     }
 
+    /// Registers the importer of another system's documents, under the kind that
+    /// `concert migrate` names: a method `async fn(&self, Import) -> Result<ImportReport, Stop>`.
+    #[must_use]
+    pub fn import<H>(mut self, kind: &'static str, importer: H) -> Self
+    where
+        H: for<'a> Handler<'a, S, Import, ImportReport> + 'static,
+    {
+        self.import = Some((kind, handler::import(importer)));
+        self
+    }
+
     /// Builds the worker. A mismatch between spec and handlers is reported when a command starts.
     pub fn build(self) -> Worker {
         let Define { spec: text, keys, check } = self.define;
@@ -129,10 +143,12 @@ where
             .map_err(|why| Mismatch::of_spec(&guess, why));
         let parsed = parsed
             .and_then(|spec| Mismatch::find(&spec, &self.registered).map(|name| (name, spec)));
+        let kind = self.import.as_ref().map(|(kind, _)| *kind);
         let opening = Arc::new(Opening {
             open: self.open,
             actions: self.actions,
             queries: self.queries,
+            import: self.import.map(|(_, import)| import),
             check,
         });
         Worker {
@@ -140,6 +156,7 @@ where
                 concept: parsed.as_ref().map_or(guess, |(name, _)| name.to_string()),
                 spec: text,
                 keys,
+                kind,
                 parsed,
                 opening: Box::new(opening),
             }),
@@ -169,6 +186,8 @@ struct Definition {
     concept: String,
     spec: Arc<str>,
     keys: &'static [&'static str],
+    /// The kind of documents that it imports.
+    kind: Option<&'static str>,
     parsed: Result<(ConceptName, ConceptSpec), Mismatch>,
     opening: Box<dyn Opens>,
 }
@@ -184,12 +203,20 @@ trait Opens: Send + Sync {
         name: ConceptName,
         spec: ConceptSpec,
     ) -> Future<Result<Concept, StartError>>;
+
+    fn import(
+        &self,
+        environment: Environment,
+        settings: &Value,
+        import: Import,
+    ) -> Future<Result<ImportReport, StartError>>;
 }
 
 struct Opening<T, S> {
     open: Open<T, S>,
     actions: Vec<(String, ActionOf<S>)>,
     queries: Vec<(String, QueryOf<S>)>,
+    import: Option<ImportOf<S>>,
     check: fn(&T) -> Result<(), String>,
 }
 
@@ -225,6 +252,26 @@ where
             })
         })
     }
+
+    fn import(
+        &self,
+        environment: Environment,
+        settings: &Value,
+        import: Import,
+    ) -> Future<Result<ImportReport, StartError>> {
+        let settings = settings::read(settings, self.check);
+        let opening = self.clone();
+        Box::pin(async move {
+            let settings = settings.map_err(StartError::Settings)?;
+            let state = (opening.open)(Start { settings, environment }).await?;
+            match &opening.import {
+                Some(importer) => {
+                    importer(Arc::new(state), import).await.map_err(StartError::concept)
+                }
+                None => Ok(import.finished()),
+            }
+        })
+    }
 }
 
 impl Worker {
@@ -241,6 +288,26 @@ impl Worker {
     /// Names of the worker's own keys.
     pub fn keys(&self) -> &'static [&'static str] {
         self.definition.keys
+    }
+
+    /// The kind of another system's documents that the worker imports, such as `accounts`.
+    pub fn imports(&self) -> Option<&'static str> {
+        self.definition.kind
+    }
+
+    /// Imports documents of another system into the concept's database. The worker may run.
+    ///
+    /// # Errors
+    /// The state cannot be opened, or a database fails. Documents that cannot be imported are in
+    /// the report.
+    pub async fn import(
+        &self,
+        options: Options,
+        import: Import,
+    ) -> Result<ImportReport, StartError> {
+        let (name, _) = self.definition.parsed.clone()?;
+        let environment = Environment::new(name, self.keys(), &options);
+        self.definition.opening.import(environment, &options.settings, import).await
     }
 
     /// Checks that the spec and the handlers match.

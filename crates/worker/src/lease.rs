@@ -62,8 +62,7 @@ impl Lease {
         Self(Arc::new(Inner { order: Some(order), completion }))
     }
 
-    /// The lease of an action without a log, for handlers that a test calls directly.
-    #[cfg(feature = "test-support")]
+    /// The lease of an action without a log: an import, or a handler that a test calls directly.
     pub(crate) fn without_log() -> Self {
         Self(Arc::new(Inner { order: None, completion: String::new() }))
     }

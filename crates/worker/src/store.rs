@@ -10,6 +10,7 @@ mod change;
 mod documents;
 mod form;
 mod id;
+mod import;
 mod lists;
 mod lookups;
 mod open;
@@ -27,6 +28,9 @@ pub use self::change::Change;
 pub use self::documents::{Changed, Deleted, Documents, Inserted, Target};
 pub use self::form::Found;
 pub use self::id::{Id, Key};
+pub use self::import::{
+    Import, ImportCounts, ImportOptions, ImportReport, OldData, OldDataError, OldDocuments,
+};
 pub use self::open::OpenDocuments;
 pub use self::page::Page;
 pub(crate) use self::stamp::Retention;

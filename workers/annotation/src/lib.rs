@@ -1,6 +1,7 @@
 //! The concept Annotation: marks and notes of readers in their documents.
 
 mod colour;
+mod import;
 mod input;
 
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ pub fn worker() -> Worker {
         .action("search", Annotations::search)
         .action("deleteDocumentView", Annotations::delete_document_view)
         .action("deleteAll", Annotations::delete_all)
+        .import("annotations", Annotations::import)
         .build()
 }
 
@@ -38,6 +40,12 @@ struct Tag {
     title: String,
     /// The creator and the title, which are unique together.
     key: String,
+}
+
+impl Tag {
+    fn new(creator: String, title: String) -> Self {
+        Self { key: format!("{creator}/{title}"), creator, title }
+    }
 }
 
 /// A stored annotation.
@@ -94,7 +102,7 @@ impl Annotations {
             return Err(refused("The title is empty."));
         }
         let id = call.new_id("tag");
-        let tag = Tag { key: format!("{creator}/{title}"), creator, title };
+        let tag = Tag::new(creator, title);
         match self.tags.insert(call.permit().await?, &id, &tag).await? {
             Inserted::Done => Ok(TagId { tag: id }),
             Inserted::Taken(_) => Err(refused("Tag with this title already exists.")),

@@ -1,5 +1,7 @@
 //! The concept FocusStats: reading sessions and their statistics.
 
+mod import;
+
 use concert_worker::store::{
     Change, Changed, DateTime, Deleted, Documents, Found, Inserted, Page, Target, now,
 };
@@ -21,6 +23,7 @@ pub fn worker() -> Worker {
         .query("_viewStats", FocusStats::view_stats)
         .query("_getSessions", FocusStats::get_sessions)
         .query("_getOwner", FocusStats::get_owner)
+        .import("statistics", FocusStats::import)
         .build()
 }
 

@@ -4,6 +4,7 @@
 //! of content parts, which makes it visible.
 
 mod content;
+mod import;
 
 use concert_worker::store::{Change, Changed, Documents, Found, Inserted, Page, Target};
 use concert_worker::{
@@ -31,6 +32,7 @@ pub fn worker() -> Worker {
         .query("_getOwner", Libraries::get_owner)
         .query("_getPlace", Libraries::get_place)
         .query("_getDocumentByName", Libraries::get_document_by_name)
+        .import("library", Libraries::import)
         .build()
 }
 
@@ -205,11 +207,22 @@ impl Libraries {
             Inserted::Done => {}
             Inserted::Taken(_) => return Err(name_taken(&book.name, &book.library)),
         }
-        let parts = self.contents.store(&call, &document, &book.user, epub_content).await?;
+        self.fill(&call, document, &book, epub_content).await
+    }
+
+    /// Stores the content of a document whose record is stored, and makes it visible.
+    async fn fill(
+        &self,
+        call: &Call<()>,
+        document: String,
+        book: &Book,
+        content: String,
+    ) -> Result<OfDocument, Stop> {
+        let parts = self.contents.store(call, &document, &book.user, content).await?;
         let visible = Change::set("parts", parts);
         let stored = self.books.update(call.permit().await?, &document, visible).await?;
         if stored != Changed::Done || self.libraries.get(&book.library).await?.is_none() {
-            return self.abandon(&call, &document, &book.library).await;
+            return self.abandon(call, &document, &book.library).await;
         }
         Ok(OfDocument { document })
     }

@@ -1,5 +1,6 @@
 //! The accounts of an application, and the handlers of Profile.
 
+mod import;
 mod names;
 
 use concert_worker::store::{Change, Changed, Deleted, Documents, Inserted, Page, Target, now};
@@ -105,7 +106,12 @@ impl Profile {
         // Releases that read a deleted account expect a name.
         let users = start.documents("users").deleted_with("username", "");
         let users = users.unique("name_key").unique("name_fold").unique("name_look");
-        let users = users.open().await?;
+        let users: Documents<User> = users.open().await?;
+        // Texts of argon2id are greater.
+        let of_bcrypt = Page::all().greater("password", "$2").less("password", "$3").limit(1);
+        users.page(of_bcrypt).await.map_err(StartError::concept)?.iter().for_each(|user| {
+            pool.expect(&user.value.password);
+        });
         names::complete(&users, confusable_names).await.map_err(StartError::concept)?;
         Ok(Self { users, attempts: Attempts::open(&start).await?, rules, confusable_names, pool })
     }

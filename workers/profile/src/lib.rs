@@ -2,6 +2,7 @@
 
 mod accounts;
 mod attempts;
+mod bcrypt_hash;
 mod blocklist;
 mod name;
 mod opaque;
@@ -33,5 +34,6 @@ pub fn worker() -> Worker {
         .query("_getUserDetails", Profile::get_user_details)
         .query("_getUserByName", Profile::get_user_by_name)
         .query("_getAllUsers", Profile::get_all_users)
+        .import("accounts", Profile::import)
         .build()
 }

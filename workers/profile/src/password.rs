@@ -1,6 +1,6 @@
 //! Password hashing: argon2id on a fixed number of threads, each of which reuses its memory.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
+use crate::bcrypt_hash;
 use crate::settings::Settings;
 
 /// Reason why passwords cannot be hashed.
@@ -35,8 +36,8 @@ pub enum PoolError {
 pub enum Verdict {
     /// The password is right.
     Right,
-    /// The password is right, and its hash is outdated: it was computed with another cost, or from
-    /// the password as typed. This is the new hash.
+    /// The password is right, and its hash is outdated: it was computed with another cost or by
+    /// bcrypt, or from the password as typed. This is the new hash.
     Outdated(String),
     /// The password is wrong.
     Wrong,
@@ -90,6 +91,7 @@ pub struct HashPool {
     dummy: Arc<str>,
     /// Number of computed hashes.
     made: Arc<AtomicU64>,
+    bcrypt_cost: Arc<AtomicU32>,
 }
 
 impl HashPool {
@@ -109,17 +111,28 @@ impl HashPool {
         let (jobs, waiting) = sync_channel(settings.hash_queue.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         // Uses the first thread's memory, and is not counted.
-        let mut first = Hasher::new(params.clone(), Arc::default());
-        let dummy = first.hash(b"no user's password").map_err(PoolError::Hash)?;
+        let bcrypt_cost = Arc::new(AtomicU32::new(0));
+        let mut first = Hasher::new(params.clone(), Arc::default(), bcrypt_cost.clone());
+        // No client can type this password.
+        let dummy = first.hash(Salt::generate().as_ref()).map_err(PoolError::Hash)?;
         first.made = made.clone();
-        let others = (1..threads).map(|_| Hasher::new(params.clone(), made.clone()));
+        let other = || Hasher::new(params.clone(), made.clone(), bcrypt_cost.clone());
+        let others = (1..threads).map(|_| other());
         for (number, hasher) in std::iter::once(first).chain(others).enumerate() {
             let waiting = waiting.clone();
             let thread = std::thread::Builder::new().name(format!("argon2-{number}"));
             thread.spawn(move || work(&waiting, hasher)).map_err(PoolError::Thread)?;
             METRICS.threads.inc();
         }
-        Ok(Self { jobs, dummy: dummy.into(), made })
+        Ok(Self { jobs, dummy: dummy.into(), made, bcrypt_cost })
+    }
+
+    /// From now on, a wrong password also takes the time of this hash, if it is one of bcrypt.
+    /// Otherwise the time of a failed login would reveal the accounts that have such hashes.
+    pub(crate) fn expect(&self, hash: &str) {
+        if let Some(cost) = bcrypt_hash::cost(hash) {
+            self.bcrypt_cost.fetch_max(cost, Ordering::Relaxed);
+        }
     }
 
     /// Hashes a new password, as a PHC string.
@@ -190,12 +203,14 @@ struct Hasher {
     memory: Vec<Block>,
     /// Counts the computed hashes.
     made: Arc<AtomicU64>,
+    /// The highest cost of a bcrypt hash that was seen; 0 if there was none.
+    bcrypt_cost: Arc<AtomicU32>,
 }
 
 impl Hasher {
-    fn new(params: Params, made: Arc<AtomicU64>) -> Self {
+    fn new(params: Params, made: Arc<AtomicU64>, bcrypt_cost: Arc<AtomicU32>) -> Self {
         let memory = vec![Block::default(); params.block_count()];
-        Self { params, memory, made }
+        Self { params, memory, made, bcrypt_cost }
     }
 
     fn hash(&mut self, password: &[u8]) -> Result<String, String> {
@@ -211,7 +226,15 @@ impl Hasher {
         Ok(hash.to_string())
     }
 
+    /// A wrong password costs the same whatever its hash: argon2id, and bcrypt if there are such
+    /// hashes.
     fn verify(&mut self, password: &[u8], hash: &str) -> Result<Verdict, String> {
+        if let Some(cost) = bcrypt_hash::cost(hash) {
+            self.bcrypt_cost.fetch_max(cost, Ordering::Relaxed);
+            self.count();
+            let (is_right, new) = (bcrypt_hash::verify(password, hash)?, self.hash(password)?);
+            return Ok(if is_right { Verdict::Outdated(new) } else { Verdict::Wrong });
+        }
         let hash =
             PasswordHash::new(hash).map_err(|error| format!("invalid stored hash: {error}"))?;
         let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
@@ -224,11 +247,21 @@ impl Hasher {
         let actual = self.run(&params, password, salt)?;
         // `Output` compares in constant time.
         if Output::new(&actual).map_err(|error| error.to_string())? != *expected {
+            let cost = self.bcrypt_cost.load(Ordering::Relaxed);
+            if cost > 0 {
+                self.count();
+                bcrypt_hash::take_as_long(password, cost);
+            }
             return Ok(Verdict::Wrong);
         }
         let same_cost = (params.m_cost(), params.t_cost(), params.p_cost())
             == (self.params.m_cost(), self.params.t_cost(), self.params.p_cost());
         if same_cost { Ok(Verdict::Right) } else { self.hash(password).map(Verdict::Outdated) }
+    }
+
+    fn count(&self) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        METRICS.hashes.inc();
     }
 
     fn run(
@@ -240,8 +273,7 @@ impl Hasher {
         if self.memory.len() < params.block_count() {
             self.memory.resize(params.block_count(), Block::default());
         }
-        self.made.fetch_add(1, Ordering::Relaxed);
-        METRICS.hashes.inc();
+        self.count();
         let mut output = [0; HASH_BYTES];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
         argon2
@@ -270,7 +302,7 @@ fn count_hashes(began: Instant, time: Duration) -> u64 {
     let Ok(params) = Params::new(cost.0, cost.1, 1, Some(HASH_BYTES)) else {
         return 0;
     };
-    let mut hasher = Hasher::new(params, Arc::default());
+    let mut hasher = Hasher::new(params, Arc::default(), Arc::default());
     let mut hashes = 0;
     while began.elapsed() < time {
         hashes += u64::from(hasher.hash(b"correct horse battery").is_ok());
@@ -321,6 +353,28 @@ mod tests {
         assert!(new.contains("m=128,t=1,p=1"), "{new}");
         assert_eq!(pool.verify(secret("correct horse"), Some(&new)).await, Ok(Verdict::Right));
         assert_eq!(pool.verify(secret("wrong horse"), Some(&old)).await, Ok(Verdict::Wrong));
+    }
+
+    #[tokio::test]
+    async fn bcrypt_hash_is_renewed_and_wrong_passwords_take_as_long_without_one() {
+        let pool = HashPool::start(&settings(64)).unwrap();
+        let new = pool.hash(secret("correct horse")).await.unwrap();
+        let verify = async |password: &str, hash| {
+            let before = pool.made();
+            (pool.verify(secret(password), hash).await.unwrap(), pool.made() - before)
+        };
+        assert_eq!(verify("wrong horse", Some(&new)).await, (Verdict::Wrong, 1));
+        let old = bcrypt::hash("correct horse", 4).unwrap();
+        let (verdict, _) = verify("correct horse", Some(&old)).await;
+        let Verdict::Outdated(renewed) = verdict else { panic!("{verdict:?}") };
+        assert_eq!(verify("correct horse", Some(&renewed)).await, (Verdict::Right, 1));
+        for hash in [Some(old.as_str()), Some(&new), None] {
+            assert_eq!(verify("wrong horse", hash).await, (Verdict::Wrong, 2), "{hash:?}");
+        }
+        assert_eq!(
+            bcrypt_hash::cost("$2b$17$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
+            None
+        );
     }
 
     #[tokio::test]

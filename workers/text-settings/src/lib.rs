@@ -1,5 +1,7 @@
 //! The concept TextSettings: fonts and sizes, as defaults of users and for documents.
 
+mod import;
+
 use concert_worker::store::{Change, Changed, Documents, Found, Inserted, Page};
 use concert_worker::{Call, NoSettings, Query, Start, StartError, Stop, Worker, concept, refused};
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,7 @@ pub fn worker() -> Worker {
         .query("_getDocumentCurrentSettings", TextSettings::get)
         .query("_getTextSettings", TextSettings::get_by_id)
         .query("_getOwner", TextSettings::get_owner)
+        .import("settings", TextSettings::import)
         .build()
 }
 

@@ -8,9 +8,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::boxed::Boxed;
 use crate::call::{Call, Query, Stop};
 use crate::concept::{self, ActionHandler, Failure, QueryHandler, Rows};
 use crate::outcome::Outcome;
+use crate::store::{Import, ImportReport};
 
 /// An async method `(&state, request) -> Result<O, Stop>`. Every such method implements this trait.
 pub trait Handler<'a, S: 'a, R, O>: Send + Sync {
@@ -78,6 +80,9 @@ impl<R: Serialize + Send + 'static> IntoRows for Vec<R> {
 
 /// An action handler without its state.
 pub(super) type ActionOf<S> = Box<dyn Fn(Arc<S>) -> ActionHandler + Send + Sync>;
+/// An importer without its state.
+pub(super) type ImportOf<S> =
+    Box<dyn Fn(Arc<S>, Import) -> Boxed<'static, Result<ImportReport, Stop>> + Send + Sync>;
 /// A query handler without its state.
 pub(super) type QueryOf<S> = Box<dyn Fn(Arc<S>) -> QueryHandler + Send + Sync>;
 
@@ -124,6 +129,18 @@ where
                 rows.collect::<Result<_, _>>().map_err(Failure::Mismatch)
             })
         })
+    })
+}
+
+pub(super) fn import<S, H>(importer: H) -> ImportOf<S>
+where
+    S: Send + Sync + 'static,
+    H: for<'a> Handler<'a, S, Import, ImportReport> + 'static,
+{
+    let importer = Arc::new(importer);
+    Box::new(move |state, import| {
+        let importer = importer.clone();
+        Box::pin(async move { importer.call(&state, import).await })
     })
 }
 

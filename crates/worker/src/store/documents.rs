@@ -163,7 +163,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         value: &T,
     ) -> Result<Inserted, Stop> {
         let value = bson::serialize_to_document(value).map_err(|error| unfit(&error))?;
-        self.untyped.insert(permit.action(), I::key(id), value).await
+        self.untyped.insert(permit.action(), I::key(id), value, now()).await
     }
 
     /// Changes a document.

@@ -134,6 +134,11 @@ impl Stored<'_> {
         self.raw.get_str(field).ok()
     }
 
+    /// Its id, if it is text.
+    pub(super) fn id(&self) -> Option<String> {
+        self.text("_id").map(str::to_owned)
+    }
+
     /// Returns whether this action created, changed or deleted the document.
     pub(super) fn is_done_by(&self, action: ActionId) -> bool {
         let action = action.to_string();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use concert_runtime::mongodb::{LiveDatabase, is_duplicate, now};
 use concert_wire::id::ActionId;
 use mongodb::Collection;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 
 use super::change::Change;
 use super::documents::{Changed, Inserted};
@@ -121,9 +121,10 @@ impl Stamped {
         action: ActionId,
         id: Key,
         value: Document,
+        created_at: DateTime,
     ) -> Boxed<'a, Result<Inserted, Stop>> {
         Box::pin(async move {
-            let document = self.form.created(&id, value, action, now());
+            let document = self.form.created(&id, value, action, created_at);
             let documents = self.collection().clone_with_type::<Document>();
             match part(INSERT, documents.insert_one(document)).await {
                 Ok(_) => Ok(Inserted::Done),

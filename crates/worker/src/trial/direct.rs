@@ -13,11 +13,10 @@ use mongodb::bson::Document;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{TrialError, bus, store_args};
+use super::{Trial, TrialError, bus, store_args};
 use crate::large::LargeRows;
-use crate::lease::Lease;
 use crate::start::{Environment, Options, Start};
-use crate::store::StoreArgs;
+use crate::store::{Import, ImportReport, StoreArgs};
 use crate::{Call, HostLimits, Query, store};
 
 /// Temporary servers without a host. Dropping this stops them.
@@ -54,19 +53,20 @@ impl Bench {
     }
 }
 
+impl Trial {
+    /// Imports documents of another system while the worker runs.
+    ///
+    /// # Errors
+    /// The state cannot be opened, or a database fails.
+    pub async fn import(&self, import: Import) -> Result<ImportReport, TrialError> {
+        Ok(self.worker.import(self.options.clone(), import).await?)
+    }
+}
+
 impl<I> Call<I> {
     /// A call without a log; all of its permits are granted.
     pub fn direct(client: Option<ClientTag>, input: I) -> Self {
-        let flow = FlowId::new(Uuid::now_v7());
-        Self {
-            id: flow.root(),
-            flow,
-            client,
-            device: None,
-            position: None,
-            input,
-            lease: Lease::without_log(),
-        }
+        Self::without_log(FlowId::new(Uuid::now_v7()), client, input)
     }
 }
 
