@@ -186,9 +186,11 @@ export class Service {
     input = await this.#large(() => this.#host.resolved(input));
     const tooLong = spec.input.mistakes(input);
     if (tooLong) throw new ServiceError(400, tooLong);
-    const asked = worker.queries.get(name)!({ input, db: database.proxy, settings: settings.own });
-    const result = asked.then((of) => ({ of }));
-    const found = await within(result, settings.requestTimeoutMs).catch((error: unknown) => {
+    const handler = worker.queries.get(name)!;
+    const run = async (): Promise<{ of: unknown }> => ({
+      of: await handler({ input, db: database.proxy, settings: settings.own }),
+    });
+    const found = await within(run(), settings.requestTimeoutMs).catch((error: unknown) => {
       console.error(`the query ${name} failed:`, error);
       const isDatabase = error instanceof Error && error.name.startsWith("Mongo");
       throw new ServiceError(isDatabase ? 503 : 500, `the handler of ${name} failed`);
