@@ -164,7 +164,11 @@ fn app_name(dir: &Path) -> anyhow::Result<String> {
 }
 
 fn readme(app: &str, language: Language) -> String {
+    let types = language
+        .types(NOTE)
+        .map(|command| format!("{command}   # writes the types of its worker\n"));
     README
+        .replace("@TYPES@\n", &types.unwrap_or_default())
         .replace("@APP@", app)
         .replace("@WORKERS@", language.workers())
         .replace("@INSTALL@", language.install())

@@ -120,6 +120,11 @@ fn worker(
     Ok(command.spawn()?)
 }
 
+/// An entry of the load, of 60 characters, so that its rows fill a message.
+fn entry(number: usize) -> String {
+    format!("{number:0>60}")
+}
+
 /// Sends requests, and kills the worker after each `KILL_AFTER` responses. Restarts it.
 async fn load_a_killed_worker(system: &mut Counters) -> anyhow::Result<()> {
     let (next, done) = (AtomicUsize::new(0), Semaphore::new(0));
@@ -130,7 +135,7 @@ async fn load_a_killed_worker(system: &mut Counters) -> anyhow::Result<()> {
             if number >= REQUESTS {
                 return Ok(());
             }
-            let entry = format!("entry-{number}");
+            let entry = entry(number);
             let body = json!({ "name": "load", "entry": entry });
             // A request may time out while the worker is restarted.
             until("the request has a response", TIMEOUT, async || {
@@ -233,7 +238,8 @@ async fn batches(system: &Counters) -> anyhow::Result<()> {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Concert-Flow", flow);
         let subject = "concept.Counter.query-batch";
-        let answer = nats.request_with_headers(subject, headers, body.to_string().into()).await?;
+        let request = async_nats::Request::new().headers(headers).payload(body.to_string().into());
+        let answer = nats.send_request(subject, request.timeout(Some(TIMEOUT))).await?;
         let code = answer.headers.as_ref().and_then(|of| of.get("Nats-Service-Error-Code"));
         let code = code.map_or_else(String::new, ToString::to_string);
         Ok((code, serde_json::from_slice(&answer.payload).unwrap_or_default()))
@@ -243,7 +249,7 @@ async fn batches(system: &Counters) -> anyhow::Result<()> {
     let results = json!({ "results": [[{ "count": REQUESTS }], [{ "count": 0 }]] });
     assert_eq!(ask(batch("_count", load.clone()), flow).await?, (String::new(), results));
     // One that fails fails the batch; one that is too large is sent again as single queries.
-    let many = Value::from(vec![json!({ "name": "load" }); 1200]);
+    let many = Value::from(vec![json!({ "name": "load" }); 320]);
     for (body, flow, code) in [
         (batch("_count", json!([{ "name": "load" }, {}])), flow, "400"),
         (batch("_none", load.clone()), flow, "400"),
@@ -328,8 +334,8 @@ async fn sdk(program: &[&str]) -> anyhow::Result<()> {
     assert_eq!(entries.len(), REQUESTS);
 
     // A repeated request gets the response of the first one.
-    let body = json!({ "name": "load", "entry": "entry-0" });
-    let again = post_once(system.http, "add", &body, "entry-0").await?;
+    let body = json!({ "name": "load", "entry": entry(0) });
+    let again = post_once(system.http, "add", &body, &entry(0)).await?;
     assert_eq!(again.status, 200);
     let count = system.post("count", &json!({ "name": "load" })).await?;
     assert_eq!(count.brief(), (200, json!({ "count": REQUESTS }).to_string()));
@@ -390,6 +396,13 @@ async fn new_application(lang: &str, commands: &[&str]) -> anyhow::Result<()> {
     let app = dir.path().join("app");
     run(&app, &[&concert, "check", "--deny-warnings"]).await?;
     run(&app, &[&concert, "fmt", "--check"]).await?;
+    let types = match lang {
+        "ts" => "workers/note-types.ts",
+        _ => "workers/note_types.py",
+    };
+    let readme = std::fs::read_to_string(app.join("README.md"))?;
+    ensure!(readme.contains(&format!("concert gen Note --lang {lang} --out {types}")), "{readme}");
+    run(&app, &[&concert, "gen", "Note", "--lang", lang, "--out", types]).await?;
     let (test, before) = commands.split_last().context("a test")?;
     for command in before {
         run(&app, &["sh", "-c", command]).await?;

@@ -121,6 +121,17 @@ impl Language {
         vec![self.worker(concept), self.manifest().to_owned()]
     }
 
+    /// Command that writes the types of a concept's worker.
+    pub(super) fn types(self, concept: &str) -> Option<String> {
+        let words = words(concept);
+        let (lang, file) = match self {
+            Self::TypeScript => ("ts", format!("workers/{}-types.ts", words.join("-"))),
+            Self::Python => ("py", format!("workers/{}_types.py", words.join("_"))),
+            Self::Rust => return None,
+        };
+        Some(format!("concert gen {concept} --lang {lang} --out {file}"))
+    }
+
     /// Commands that build the SDK in a checkout, if it needs that.
     pub(super) fn build_of_sdk(self, checkout: &Path) -> Vec<String> {
         let sdk = checkout.join(self.sdk());
