@@ -187,6 +187,7 @@ async fn docs_mention_only_existing_settings() -> anyhow::Result<()> {
         "CONCERT_NATS_ACCOUNTS",
         "CONCERT_NATS_API",
         "CONCERT_PORT",
+        "CONCERT_READER_KILLS",
         "CONCERT_SIM_SEED",
         "CONCERT_SIM_SEEDS",
         "CONCERT_WORKER_SETTINGS",
