@@ -1,10 +1,14 @@
 //! Values that do not fit into a message, on the whole system (ADR 38).
 
 use std::path::Path;
+use std::time::Duration;
 
 use async_nats::jetstream;
-use concert_tests::{Part, System, http};
+use concert_tests::{Load, Part, System, http};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+
+use crate::reader::{PASSWORD, Reader};
 
 /// The responses need no worker.
 const RULES: &str = r#"
@@ -33,6 +37,8 @@ then
 "#;
 
 const MIB: usize = 1024 * 1024;
+/// A debug build needs a second of CPU for 2 MB.
+const SLOW: [(&str, &str); 1] = [("CONCERT_HTTP__DEADLINE_MS", "55000")];
 
 async fn system(settings: &[(&'static str, &str)]) -> anyhow::Result<(System, tempfile::TempDir)> {
     let rules = tempfile::tempdir()?;
@@ -49,6 +55,59 @@ fn text(bytes: usize) -> String {
     let mut text = part.repeat(bytes / part.len());
     text.push_str(&"x".repeat(bytes - text.len()));
     text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn book_of_23_mib_reaches_the_library_and_comes_back_equal() -> anyhow::Result<()> {
+    let system = System::reader(&SLOW).await?;
+    let ada = Reader::sign_up(&system, "ada").await?;
+    let content = text(23 * MIB);
+    let made = ada.upload_content("Large", &content).await?;
+    assert_eq!(made.status, 200, "{:.300}", made.body.to_string());
+    let id = made.text("document")?;
+    let rows = json!([{ "document": { "_id": id, "name": "Large", "epubContent": content } }]);
+    let (library, document) = (json!({ "library": ada.library }), json!({ "document": id }));
+    let (list, open) = ("/Library/_getDocumentsInLibrary", "/Library/_getDocumentDetails");
+    for (path, body) in [(list, &library), (open, &document)] {
+        let shown = ada.post(path, body.clone()).await?;
+        assert!(shown.status == 200 && shown.body == rows, "{path}: {}", shown.status);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_and_ten_concurrent_uploads_are_answered() -> anyhow::Result<()> {
+    let system = System::reader(&SLOW).await?;
+    let ada = Reader::sign_up(&system, "ada").await?;
+    // Logins end the oldest sessions of their user.
+    Reader::sign_up(&system, "bob").await?;
+    let address = system.address();
+    let mut logins = Load::begin(1, |_, rounds| async move {
+        let credentials = json!({ "username": "bob", "password": PASSWORD });
+        while rounds.continues() {
+            let login = http::post(address, "/api/auth/login", &credentials).await?;
+            anyhow::ensure!(login.status == 200, "{login:?}");
+            rounds.done();
+        }
+        Ok(())
+    });
+    let names: Vec<String> = (0..10).map(|number| format!("Book {number}")).collect();
+    let content = |name: &str| format!("{name} {}", text(3_000_000));
+    let uploads = join_all(names.iter().map(async |name| {
+        let made = ada.upload_content(name, &content(name)).await?;
+        assert_eq!(made.status, 200, "{:.300}", made.body.to_string());
+        Ok::<_, anyhow::Error>(made.text("document")?.to_owned())
+    }));
+    let ids: Vec<String> = uploads.await.into_iter().collect::<Result<_, _>>()?;
+    logins.wait_for_progress(Duration::from_secs(60)).await?;
+    logins.end().await?;
+    // Debug builds take a second for each.
+    for (name, id) in names.iter().zip(&ids).skip(8) {
+        let record = json!({ "_id": id, "name": name, "epubContent": content(name) });
+        let shown = ada.post("/Library/_getDocumentDetails", json!({ "document": id })).await?;
+        assert!(shown.body == json!([{ "document": record }]), "{name}: {}", shown.status);
+    }
+    Ok(())
 }
 
 async fn blobs(system: &System) -> anyhow::Result<u64> {
