@@ -1,8 +1,9 @@
 //! Throttles archive reads while the CPU is busy. The archive is never on the request path, so it
 //! can fall behind safely.
 //!
-//! While no CPU is idle, the archive reads little; it catches up when the load drops. The log keeps
-//! the unread messages. When they get too old, throttling stops.
+//! While less than a fifth of the CPU time is idle, the archive reads little; it catches up when
+//! the load drops. The log keeps the unread messages. When they get too old, throttling stops.
+//! Without `/proc/stat`, as on macOS, the archive never throttles itself.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use tokio::time::Instant;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// The machine is busy if a smaller share of its CPU time is idle.
 const IDLE_SHARE: f64 = 0.2;
-/// Reads per turn on a busy machine, so that open console pages still get updates.
+/// Maximum number of messages that the archive reads in a turn, one pass of its loop, on a busy
+/// machine, so that open console pages still get updates.
 const READS_WHEN_BUSY: usize = 20;
 
 /// CPU time since the machine started, in the kernel's units.
@@ -55,7 +57,8 @@ impl ReadThrottle {
         self.left > 0
     }
 
-    /// Returns whether unread messages are left. Then the end of a flow may be among them.
+    /// Returns `true` if unread messages may be left, because the last turn used all its reads. The
+    /// end of a flow may then be unread.
     pub(crate) const fn is_behind(&self) -> bool {
         self.is_behind
     }

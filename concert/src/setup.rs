@@ -35,11 +35,11 @@ pub(crate) struct SetupArgs {
     pub(crate) accept_new_keys: bool,
 }
 
-/// The key files, to be compared with those that encrypted the existing data.
+/// The key files. They are compared with the record of the keys that encrypted the existing data.
 pub(crate) struct KeyFiles<'a> {
     /// Their directory.
     pub(crate) dir: &'a Path,
-    /// All keyrings.
+    /// The purposes of all keyrings.
     pub(crate) purposes: Vec<Purpose>,
     /// The keyrings that this process has created.
     pub(crate) created: &'a [Purpose],
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: SetupArgs, workers: &[Worker]) -> anyhow::Result<(
     Ok(())
 }
 
-/// The TLS options of a MongoDB URI, for a connection to another host.
+/// The TLS options of a MongoDB URI, for the connection to the host of `--replica-host`.
 fn uri_options(uri: &str) -> String {
     let options = uri.split_once('?').map_or("", |(_, options)| options);
     let tls = options.split('&').filter(|option| option.starts_with("tls"));

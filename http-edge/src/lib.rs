@@ -1,4 +1,5 @@
-//! The HTTP edge: HTTP for the concept Requesting.
+//! The HTTP edge: it turns HTTP requests into `Requesting.request`, and `Requesting.respond` into
+//! responses. It also serves the console and static files.
 //!
 //! An HTTP request is the completed action `Requesting.request`, and an HTTP response is the action
 //! `Requesting.respond`. Of the application, the edge knows only the route table.

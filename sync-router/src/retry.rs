@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::effects::{self, Performer};
 
-/// Timeout of a request. A query without a result is retried for less than this time.
+/// Timeout of a request to retry a completion.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Error of a retry of a completion.

@@ -174,8 +174,9 @@ const HEAD: &str = "# Configuration
 A setting can come from four sources. If several have it, the first of these wins: a flag, an
 environment variable, the file `concert.toml`, the default. So an environment variable wins over the
 file. Tables such as `http.passthrough` are merged key by key. A process reads its settings once, at
-its start; restart it after a change. There is one file: it cannot include another file, or refer to
-variables.
+its start; restart it after a change. There is one file: it cannot include another file, or contain
+`${VARIABLE}`. To keep a password out of it, set the setting's own variable instead: for MongoDB,
+`MONGODB_URI` with the whole URI, user and password included.
 
 Concert reads `concert.toml` in the *directory of the application*. This is the current directory if
 it has `concert.toml`, `concepts` or `syncs`, and otherwise the nearest directory above with a

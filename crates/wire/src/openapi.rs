@@ -94,8 +94,8 @@ fn responses(document: &mut Value) -> impl Iterator<Item = &mut Map<String, Valu
     operations(document).filter_map(|operation| operation.get_mut("responses")?.as_object_mut())
 }
 
-/// Describes the keys of headers that rules may read as these headers, not as keys of the query
-/// string. `headers`: the names of the headers, by key.
+/// Turns the parameter of each key that a readable header fills into a header parameter; before, it
+/// is one of the query string. `headers`: the names of the headers, by key.
 pub fn name_headers(document: &mut Value, headers: &BTreeMap<String, String>) {
     let parameters = operations(document).filter_map(|operation| operation.get_mut("parameters"));
     let parameters = parameters.filter_map(Value::as_array_mut).flatten();
@@ -179,8 +179,8 @@ fn error_of_edge() -> Value {
 
 const SCHEMA: &str = "/content/application~1json/schema";
 
-/// Moves the refusals of rules to status 200. A status that the edge also sends itself keeps the
-/// part of the edge.
+/// Moves the refusals of rules to status 200. If the edge sends the same status for an error of its
+/// own, the status keeps the description of that error.
 fn move_refusals(responses: &mut Map<String, Value>) {
     let is_refusal = |status: &str| status.starts_with('4') && status != "429";
     let of_rules: Vec<String> = responses

@@ -64,8 +64,8 @@ impl OldestMessageTime {
 /// Time at which a log begins, in milliseconds since 1970. The inputs are server times in
 /// nanoseconds: of the first and last message, and of the stream's creation.
 ///
-/// An empty log begins after its last message, or at its creation if it never had one. A local
-/// clock that runs ahead would make every flow older than the log.
+/// An empty log begins after its last message, or at its creation if it never had one. The local
+/// clock is not used: if it ran ahead, every flow would be older than the log.
 fn first_ms(messages: u64, first_ns: i128, last_ns: i128, created_ns: i128) -> u64 {
     let first_ns = if messages == 0 { last_ns.max(created_ns) } else { first_ns };
     u64::try_from(first_ns / 1_000_000).unwrap_or(0)

@@ -4,8 +4,8 @@
 //! [`Delivery::on`] takes an event and returns effects. A shell executes them in order: the worker
 //! host with NATS, the simulation with a model of NATS.
 //!
-//! INVARIANT: the last effect of a list is [`Effect::End`], or is answered by exactly one event,
-//! which [`Effect`] names. No other effect has an answer.
+//! INVARIANT: each list of effects ends with [`Effect::End`], or with an effect that exactly one
+//! event answers (see [`Effect`]). The effects before the last have no answer.
 
 mod effects;
 
@@ -45,8 +45,8 @@ enum State {
         own: Arc<Completion>,
         has_written: bool,
     },
-    /// The log rejected a second completion. The output of this delivery is compared with the
-    /// first.
+    /// The lookup of the completion of an earlier delivery. It is compared with `written`, if this
+    /// delivery has an output.
     LookingAgain {
         written: Option<Arc<Completion>>,
     },
@@ -98,8 +98,8 @@ impl Delivery {
     /// A message was received for the `attempt`th time; the first is 1. All calls take times of one
     /// monotonic clock.
     pub fn new(attempt: i64, limits: Limits, now_ms: u64) -> (Self, Effects) {
-        // A redelivered action is probably completed. A first delivery looks up before its first
-        // write.
+        // A redelivered action may be completed, so it is looked up before the handler runs. Every
+        // delivery looks up once more before its first write.
         let (state, effect) = if attempt > 1 {
             (State::Looking, Effect::Look)
         } else {
@@ -134,7 +134,7 @@ impl Delivery {
     }
 
     /// The server confirmed an extension, counted from the time of its request. The server confirms
-    /// the requests of any delivery, so a confirmation after the deadline is ignored.
+    /// even the requests of an outdated delivery, so a confirmation after the deadline is ignored.
     pub const fn extended(&mut self, asked_at_ms: u64, now_ms: u64) {
         if self.is_ours(now_ms) && self.held_since_ms < asked_at_ms {
             self.held_since_ms = asked_at_ms;
@@ -149,7 +149,7 @@ impl Delivery {
                 FirstLook::NotCompleted => self.grant(now_ms),
                 FirstLook::Completed => Permit::Refused(NoPermit::Completed),
             },
-            // The task outlived its handler.
+            // The handler has returned, but a task that it started still wants to write.
             _ => Permit::Refused(NoPermit::Late),
         }
     }
@@ -188,8 +188,8 @@ impl Delivery {
     pub fn on(&mut self, event: Event, now_ms: u64) -> Effects {
         match (std::mem::replace(&mut self.state, State::Ended), event) {
             (State::Looking | State::LookingInTurn, Event::Found(Found::Completion(existing))) => {
-                // The isolated attempt had completed the action before the process crashed, so its
-                // note may still be stored.
+                // An isolated attempt may have completed the action and crashed before it deleted
+                // its note.
                 self.has_note = self.is_last();
                 self.reply(existing, Then::Ack, now_ms)
             }
@@ -350,7 +350,8 @@ impl Delivery {
         self.finish(Then::Retry(NoPermit::Late.to_string()), now_ms)
     }
 
-    /// The attempt failed, and the bus is not the cause, so the attempt counts.
+    /// The attempt failed, and the bus is not the cause. If it was the last one, the action becomes
+    /// a dead letter.
     fn failed(&mut self, why: String, now_ms: u64) -> Effects {
         if self.is_last() {
             let why = format!("failed after {} attempts: {why}", self.attempt);

@@ -17,7 +17,7 @@ pub struct NoSettings {}
 pub struct Ranges(Vec<String>);
 
 impl Ranges {
-    /// A check without results.
+    /// No number checked yet.
     pub fn new() -> Self {
         Self::default()
     }

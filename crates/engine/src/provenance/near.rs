@@ -104,7 +104,8 @@ fn failed(sync: &Sync, stopped: &Stopped, logged: &[Logged]) -> Failed {
         StoppedAt::Pattern { pattern, action, why } => {
             let waits = sync.when.get(*pattern);
             let key = match (why, waits) {
-                // A success has none of the keys that the pattern needs.
+                // The pattern expects a success. The failure has none of its output keys, so name
+                // the first.
                 (Mismatch::Failed(_) | Mismatch::Fault(_), Some(waits))
                     if waits.outcome == Outcome::Success =>
                 {

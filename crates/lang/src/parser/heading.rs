@@ -46,11 +46,11 @@ impl Heading {
 /// Kind of the lines around a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lines {
-    /// Sections, patterns and calls; none begins with a lower-case name.
+    /// Sections, patterns and calls; apart from keywords, none begins with a lower-case name.
     Parts,
     /// Steps of `where`.
     Steps,
-    /// Any text.
+    /// Any text, as after an error: a misspelt keyword is not recognized.
     Text,
 }
 

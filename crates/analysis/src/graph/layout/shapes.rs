@@ -32,8 +32,8 @@ pub(in crate::graph) struct Point {
     pub(in crate::graph) y: f64,
 }
 
-/// Path of an edge, in its direction: straight from an even point to the next odd one, and curved
-/// from there to the next even one.
+/// Path of an edge, in its direction: by index, points 0 and 1, 2 and 3 and so on are joined by
+/// straight lines, and 1 and 2, 3 and 4 and so on by curves.
 #[derive(Debug, Clone, Default)]
 pub(in crate::graph) struct Way {
     pub(in crate::graph) points: Vec<Point>,

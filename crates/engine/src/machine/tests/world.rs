@@ -1,4 +1,4 @@
-//! A model that delivers as a queue may: late, twice, out of order and to one of two routers, with
+//! A model of a queue that delivers late, twice, out of order and to one of two routers, with
 //! crashes, evictions and failing publishes.
 //!
 //! In every case, the invocations that are stored at the end equal those of a run in order.
@@ -81,8 +81,8 @@ then
     Shop.note (text: "owner? " + item)
 "#;
 
-/// Other rules, activated between the roots. They price the actions that the first rule calls, and
-/// make one more note.
+/// Other rules, activated between the roots. They call actions with `newly …` instead of `also …`,
+/// and have one more rule, which makes a note.
 fn newer_rules() -> String {
     format!(
         "{}\nsync Newer\nwhen\n    Shop.price (item) : (cents)\nthen\n    Shop.note (text: \"newer \" + item)\n",
