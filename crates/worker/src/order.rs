@@ -399,7 +399,7 @@ const ENDED_ITS_PROCESS: &str =
     "the worker process exited while it ran this action isolated from other redelivered actions";
 /// Reason for ending a delivery after an unexpected event.
 pub const OUT_OF_ORDER: &str = "unexpected event";
-/// Reason of a dead letter if two deliveries both wrote.
+/// Reason of a dead letter if two deliveries had different outcomes, such as a write and a refusal.
 const DIVERGED: &str = "diverged: two deliveries of this action had different outcomes";
 
 fn one(effect: Effect) -> Effects {
