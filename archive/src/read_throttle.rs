@@ -14,7 +14,7 @@ use tokio::time::Instant;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// The machine is busy if a smaller share of its CPU time is idle.
 const IDLE_SHARE: f64 = 0.2;
-/// Maximum number of messages that the archive reads in a turn, one pass of its loop, on a busy
+/// Maximum number of messages that the archive reads in a turn (between two ticks) on a busy
 /// machine, so that open console pages still get updates.
 const READS_WHEN_BUSY: usize = 20;
 
