@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::effects::{self, Performer};
 
-/// Timeout of a request to retry a completion.
+/// Timeout of a request to retry a completion, including the queries of its rules.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Error of a retry of a completion.
