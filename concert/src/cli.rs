@@ -8,6 +8,7 @@ use crate::account::AccountArgs;
 use crate::bench::BenchArgs;
 use crate::check::CheckArgs;
 use crate::config::{ConfigArgs, SettingFlags, of};
+use crate::conform::ConformArgs;
 use crate::dead::DeadArgs;
 use crate::describe::DescribeArgs;
 use crate::explain::ExplainArgs;
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Check specs and rules, and report all errors
     Check(CheckArgs),
+    /// Check that a worker program follows the worker protocol, on servers of its own
+    Conform(ConformArgs),
     /// Create missing keys, NATS accounts and streams, and the MongoDB replica set; not needed with
     /// `concert up`
     Setup(SetupArgs),

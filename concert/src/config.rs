@@ -33,7 +33,6 @@ pub use self::command::{Command, of};
 pub(crate) use self::file::NAME as FILE;
 pub use self::flags::{SettingFlags, Uses};
 pub use self::problem::{Problem, Problems};
-#[cfg(test)]
 pub(crate) use self::sections::Concept;
 pub use self::sections::Settings;
 pub(crate) use self::show::{ConfigArgs, run};

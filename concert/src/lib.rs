@@ -9,6 +9,7 @@ pub mod built_in;
 mod check;
 mod cli;
 pub mod config;
+mod conform;
 mod dead;
 mod describe;
 mod explain;
@@ -92,6 +93,7 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::Add(args) => scaffold::add(&args, workers),
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args, workers),
+        Command::Conform(args) => Box::pin(conform::run(args)).await,
         Command::Explain(args) => explain::run(&args, workers),
         Command::Describe(args) => describe::run(&args, workers),
         Command::Gen(args) => generate::run(&args, workers),

@@ -6,11 +6,11 @@ mod changes;
 mod children;
 mod dev;
 mod greeting;
-mod plans;
-mod process;
-mod servers;
-mod stack;
-mod stream_sizes;
+pub(crate) mod plans;
+pub(crate) mod process;
+pub(crate) mod servers;
+pub(crate) mod stack;
+pub(crate) mod stream_sizes;
 mod supervisor;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
 /// The programs that tests run.
-const PROGRAMS: [&str; 3] = ["concert", "faulty-worker", "note-worker"];
+const PROGRAMS: [&str; 4] = ["concert", "conformance-worker", "faulty-worker", "note-worker"];
 
 /// Directory of the programs. Builds them first, because an outdated binary would be tested
 /// otherwise.

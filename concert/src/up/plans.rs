@@ -38,7 +38,7 @@ const INHERITED: [&str; 22] = [
 ];
 
 /// The programs of the concepts that have a `command`.
-pub(super) fn all(
+pub(crate) fn all(
     settings: &Settings,
     servers: &Addresses,
     dir: &Path,
@@ -50,6 +50,7 @@ pub(super) fn all(
             command: own.command.clone(),
             environment: environment(settings, servers, concept, &own.environment)?,
             dir: working(dir),
+            to_stderr: false,
         };
         Ok((concept.clone(), plan))
     });
@@ -64,6 +65,7 @@ pub(super) fn companion(command: &str, api: String, dir: &Path) -> Plan {
         command: ["sh", "-c", command].map(str::to_owned).to_vec(),
         environment: std::env::vars_os().chain([api]).collect(),
         dir: working(dir),
+        to_stderr: false,
     }
 }
 

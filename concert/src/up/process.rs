@@ -40,19 +40,21 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A program to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Label of its output.
-    pub(super) label: String,
+    pub(crate) label: String,
     /// Program and arguments.
-    pub(super) command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// Its whole environment.
-    pub(super) environment: BTreeMap<OsString, OsString>,
+    pub(crate) environment: BTreeMap<OsString, OsString>,
     /// Its working directory.
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
+    /// Prints its output to stderr, because stdout has the result of the command.
+    pub(crate) to_stderr: bool,
 }
 
 /// A running program and its children.
-pub(super) struct Process {
+pub(crate) struct Process {
     guardian: Child,
     /// Kept open while the program should run.
     _pipe: Option<ChildStdin>,
@@ -62,7 +64,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a program.
-    pub(super) fn start(plan: &Plan) -> std::io::Result<Self> {
+    pub(crate) fn start(plan: &Plan) -> std::io::Result<Self> {
         let mut command = Command::new("sh");
         command.arg("-c").arg(GUARDIAN).arg("guardian").args(&plan.command);
         command.env_clear().envs(&plan.environment).current_dir(&plan.dir).process_group(0);
@@ -71,16 +73,16 @@ impl Process {
         let group = guardian.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let mut forwarded = JoinSet::new();
         if let Some(stdout) = guardian.stdout.take() {
-            forwarded.spawn(forward(plan.label.clone(), stdout));
+            forwarded.spawn(forward(plan.label.clone(), stdout, plan.to_stderr));
         }
         if let Some(stderr) = guardian.stderr.take() {
-            forwarded.spawn(forward(plan.label.clone(), stderr));
+            forwarded.spawn(forward(plan.label.clone(), stderr, plan.to_stderr));
         }
         Ok(Self { _pipe: guardian.stdin.take(), group, guardian, output: forwarded })
     }
 
     /// Returns when the program has exited. Its children are killed.
-    pub(super) async fn exited(&mut self) -> ExitStatus {
+    pub(crate) async fn exited(&mut self) -> ExitStatus {
         let status = self.guardian.wait().await.unwrap_or_default();
         self.signal(Signal::KILL);
         // The last lines of the output say why the program exited.
@@ -91,7 +93,7 @@ impl Process {
 
     /// Stops the program and its children, and returns when their output is printed. Kills those
     /// that do not stop in time, and returns without waiting for further output.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.signal(Signal::TERM);
         let ended = async {
             drop(self.guardian.wait().await);
@@ -102,7 +104,8 @@ impl Process {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends a signal to the program and its children.
+    pub(crate) fn signal(&self, signal: Signal) {
         if let Some(Err(error)) = self.group.map(|group| kill_process_group(group, signal)) {
             tracing::debug!(%error, "the process group no longer exists");
         }
@@ -110,11 +113,16 @@ impl Process {
 }
 
 /// Prints each line with a label.
-async fn forward(label: String, from: impl AsyncRead + Unpin) {
+async fn forward(label: String, from: impl AsyncRead + Unpin, to_stderr: bool) {
     let mut lines = BufReader::new(from).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line);
-        output::print_line(format_args!("{label} | {}", line.trim_end()));
+        let line = format!("{label} | {}", line.trim_end());
+        if to_stderr {
+            output::print_progress(&line);
+        } else {
+            output::print_line(line);
+        }
     }
 }
 
@@ -129,6 +137,7 @@ mod tests {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             environment: BTreeMap::from([("PATH".into(), path), ("A".into(), "b".into())]),
             dir: dir.to_owned(),
+            to_stderr: false,
         }
     }
 

@@ -221,6 +221,25 @@ impl Servers {
         self.mongo.as_ref().map(MongoServer::pid)
     }
 
+    /// Kills the NATS server that was started here, and starts it again on the same port and data.
+    pub(crate) async fn restart_nats(&mut self) -> anyhow::Result<()> {
+        if let Some(nats) = &mut self.nats {
+            nats.kill().await;
+            nats.restart().await?;
+        }
+        Ok(())
+    }
+
+    /// Kills the MongoDB server that was started here, and starts it again on the same port and
+    /// data.
+    pub(crate) async fn restart_mongod(&mut self) -> anyhow::Result<()> {
+        if let Some(mongo) = &mut self.mongo {
+            mongo.kill().await;
+            mongo.restart().await?;
+        }
+        Ok(())
+    }
+
     /// Restarts servers that were started here when they exit. Returns the reason when a server
     /// keeps exiting.
     pub(crate) async fn supervised(

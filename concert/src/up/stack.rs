@@ -107,7 +107,7 @@ pub(super) async fn start(
 }
 
 /// Creates the streams and the database users on servers that were started here.
-pub(super) async fn prepare_servers(
+pub(crate) async fn prepare_servers(
     settings: &Settings,
     servers: &Addresses,
     access: &Access,
@@ -125,7 +125,7 @@ pub(super) async fn prepare_servers(
 
 /// Connection parameters of a user. An existing server does not know our users: its credentials
 /// determine the rights.
-pub(super) fn bus_args(settings: &Settings, servers: &Addresses, user: &User) -> BusArgs {
+pub(crate) fn bus_args(settings: &Settings, servers: &Addresses, user: &User) -> BusArgs {
     if !servers.has_own_nats {
         return settings.nats.bus();
     }
@@ -242,7 +242,7 @@ impl Stack {
     }
 
     /// Answers open requests, finishes actions in progress, and stops.
-    pub(crate) async fn stop(self, children: Children, deadline: Duration) {
+    pub(super) async fn stop(self, children: Children, deadline: Duration) {
         self.edge_shutdown.begin();
         if let Some(rotation) = &self.rotation {
             rotation.abort();
