@@ -146,6 +146,35 @@ mod tests {
         }
     }
 
+    /// Adds the help of a command and of its subcommands.
+    fn add_help(page: &mut String, command: &mut clap::Command, name: &str) {
+        let help = command.render_long_help().to_string();
+        let help: Vec<&str> = help.lines().map(str::trim_end).collect();
+        *page += &format!("\n## {name}\n\n```text\n{}\n```\n", help.join("\n").trim_end());
+        let shown =
+            |command: &&mut clap::Command| !command.is_hide_set() && command.get_name() != "help";
+        for command in command.get_subcommands_mut().filter(shown) {
+            let name = format!("{name} {}", command.get_name());
+            add_help(page, command, &name);
+        }
+    }
+
+    /// `CONCERT_BLESS=1` updates the page.
+    #[test]
+    fn commands_page_matches_help() -> std::io::Result<()> {
+        let mut cli = Cli::command().term_width(96);
+        cli.build();
+        let mut page = include_str!("cli/commands.md").to_owned();
+        add_help(&mut page, &mut cli, "concert");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/commands.md");
+        if std::env::var_os("CONCERT_BLESS").is_some() {
+            std::fs::write(file, &page)?;
+        }
+        let is_current = std::fs::read_to_string(file)? == page;
+        assert!(is_current, "docs/commands.md is outdated; CONCERT_BLESS=1 updates it");
+        Ok(())
+    }
+
     #[test]
     fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
