@@ -178,6 +178,7 @@ async fn docs_mention_only_existing_settings() -> anyhow::Result<()> {
     let known = |name: &str| settings.values().any(|setting| setting.variable == name);
     // Variables of the tests, of compose.yaml and of workers in other languages.
     let others = [
+        "CONCERT_API",
         "CONCERT_BLESS",
         "CONCERT_COMPOSE_IMAGES",
         "CONCERT_DATABASE_PREFIX",

@@ -55,7 +55,7 @@ async fn requests_with_methods_and_parameters_reach_their_rules() -> anyhow::Res
         ("GET /articles?limit=20&draft=true&order=new&unknown=1", {
             found(json!({ "limit": 20, "draft": true, "order": "new" }))
         }),
-        ("GET /articles?tag[]=a&__proto__=b", found(json!({}))),
+        ("GET /articles?tag[]=a&other=b", found(json!({}))),
     ] {
         check(&system, request, "", &[], expected).await?;
     }

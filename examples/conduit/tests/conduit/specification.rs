@@ -106,6 +106,7 @@ pub(crate) async fn hostile_requests(app: &App) -> anyhow::Result<()> {
         ("GET /articles?limit=1e400", String::new(), 422),
         ("GET /articles?offset=-1", String::new(), 422),
         ("GET /articles?tag[]=a", String::new(), 400),
+        ("GET /articles?__proto__=a", String::new(), 400),
         ("GET /articles?tag=a&tag=b", String::new(), 400),
         ("GET /articles?tag=%00", String::new(), 400),
         ("GET /articles?tag=%ff", String::new(), 400),
