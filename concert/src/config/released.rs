@@ -83,6 +83,8 @@ fn defaults_equal_those_of_the_released_version() {
             own.insert(setting.to_owned(), default.into());
             continue;
         }
+        // 0 stands for what the memory of the machine allows, and else for the released default.
+        let default = if name.key == "log.max_messages" { "0" } else { default };
         let path: Vec<&str> = name.key.split('.').collect();
         let found = load_bare(command).merged.value(&path);
         assert_eq!(text(&found, name.form), default, "{} of {command:?}", name.key);

@@ -168,6 +168,10 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
 
     /// Changes a document.
     ///
+    /// An action that creates a document or else changes it must [`insert`](Self::insert) first, and
+    /// update if the document exists. The other way round, its redelivery would find the document
+    /// that it has created, and change it again over a later change.
+    ///
     /// # Errors
     /// The database fails, or a condition of the change does not hold.
     pub async fn update(
