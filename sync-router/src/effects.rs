@@ -18,8 +18,8 @@ use futures_util::future::BoxFuture;
 use crate::active_rules::ActiveRules;
 use crate::queries::{Queries, Request};
 
-/// Performs the effects that end with an event.
-#[derive(Clone)]
+/// Performs the effects that end with an event. Shared, because a clone of each connection for each
+/// effect would cost more than many effects.
 pub(crate) struct Performer {
     pub(crate) bus: Bus,
     pub(crate) active_rules: ActiveRules,
@@ -31,21 +31,21 @@ impl Performer {
     /// itself, such as its acknowledgement.
     #[expect(clippy::result_large_err, reason = "the effect is moved out of the engine's list")]
     pub(crate) fn start(
-        &self,
+        self: &Arc<Self>,
         effect: Effect,
         stored_ms: u64,
     ) -> Result<BoxFuture<'static, Event>, Effect> {
-        let Self { bus, active_rules, queries } = self.clone();
+        let own = self.clone();
         Ok(match effect {
             Effect::ReadFlow { flow, at_least } => {
-                async move { read_flow(&bus, flow, at_least).await }.boxed()
+                async move { read_flow(&own.bus, flow, at_least).await }.boxed()
             }
-            Effect::ReadRules { .. } => async move { active_rules.read().await }.boxed(),
+            Effect::ReadRules { .. } => async move { own.active_rules.read().await }.boxed(),
             Effect::FetchRules { version } => {
-                async move { active_rules.fetch(&version).await }.boxed()
+                async move { own.active_rules.fetch(&version).await }.boxed()
             }
             Effect::Adopt { seq, version } => async move {
-                match active_rules.adopt(seq, &version).await {
+                match own.active_rules.adopt(seq, &version).await {
                     Ok(()) => Event::Stored { seq },
                     Err(error) => {
                         tracing::warn!(
@@ -58,19 +58,19 @@ impl Performer {
             }
             .boxed(),
             Effect::Invoke { seq, invocation } => {
-                async move { invoke(&bus, seq, invocation).await }.boxed()
+                async move { invoke(&own.bus, seq, invocation).await }.boxed()
             }
             Effect::Complete { seq, invocation, body } => {
-                async move { complete(&bus, seq, invocation, body).await }.boxed()
+                async move { complete(&own.bus, seq, invocation, body).await }.boxed()
             }
             Effect::Ask { seq, flow, deadline_ms, batch } => {
-                queries.timings().begin(seq);
+                own.queries.timings().begin(seq);
                 let request = Request { seq, flow, deadline_ms, stored_ms, batch };
-                async move { queries.run(request).await }.boxed()
+                async move { own.queries.run(request).await }.boxed()
             }
             Effect::Record { seq, record: content } => {
-                let work = queries.timings().work(seq);
-                async move { record(&bus, seq, content, work).await }.boxed()
+                let work = own.queries.timings().work(seq);
+                async move { record(&own.bus, seq, content, work).await }.boxed()
             }
             Effect::Ack { .. } | Effect::Retry { .. } | Effect::DeadLetter { .. } => {
                 return Err(effect);

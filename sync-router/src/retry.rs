@@ -1,6 +1,7 @@
 //! Repeats the router's work for one completion, after its dead letter. An operator may not write
 //! to the log, so a router does it on request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use concert_engine::{Effect, Engine, Event, Limits, Logged};
@@ -48,7 +49,7 @@ pub async fn retry(bus: &Bus, subject: &str) -> Result<(), RetryError> {
 }
 
 /// Serves these requests until shutdown.
-pub(crate) async fn serve(performer: Performer, limits: Limits, shutdown: Shutdown) {
+pub(crate) async fn serve(performer: Arc<Performer>, limits: Limits, shutdown: Shutdown) {
     let client = performer.bus.client.clone();
     let mut requests = match client.queue_subscribe(ROUTER_RETRY, ROUTERS.to_owned()).await {
         Ok(requests) => requests,
@@ -79,7 +80,7 @@ pub(crate) async fn serve(performer: Performer, limits: Limits, shutdown: Shutdo
     }
 }
 
-async fn find(performer: &Performer, subject: &str) -> Result<Logged, String> {
+async fn find(performer: &Arc<Performer>, subject: &str) -> Result<Logged, String> {
     // A subject with wildcards would match other messages.
     CompletionSubject::parse(subject).map_err(|error| error.to_string())?;
     let read = log::read(&performer.bus, &[subject.to_owned()])
@@ -90,7 +91,7 @@ async fn find(performer: &Performer, subject: &str) -> Result<Logged, String> {
 }
 
 /// Fires the rules on a completion. The error is the reason why they cannot fire.
-async fn fire(performer: &Performer, limits: Limits, logged: Logged) -> Result<(), String> {
+async fn fire(performer: &Arc<Performer>, limits: Limits, logged: Logged) -> Result<(), String> {
     const NOT_NOW: &str = "the rules cannot fire now; try again later";
     let mut engine = Engine::without_rules(limits);
     let mut started = FuturesUnordered::new();

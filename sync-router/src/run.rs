@@ -194,7 +194,7 @@ pub fn run(
         }
         let timeout = Duration::from_millis(limits.query_timeout_ms);
         let queries = Queries::new(bus.clone(), limits.queries, timeout);
-        let performer = Performer { bus, active_rules, queries };
+        let performer = Arc::new(Performer { bus, active_rules, queries });
         tokio::spawn(retry::serve(performer.clone(), limits.engine(), shutdown.clone()));
         let pin = OwnPin::default();
         pin.start(&watched, &shutdown);
@@ -240,7 +240,7 @@ async fn check_workers(active_rules: ActiveRules, activity: Activity, shutdown: 
 
 struct Router {
     pin: OwnPin,
-    performer: Performer,
+    performer: Arc<Performer>,
     engine: Engine,
     /// Unacknowledged messages by sequence; a redelivery replaces the earlier delivery.
     messages: HashMap<u64, Message>,
