@@ -187,6 +187,7 @@ async fn docs_mention_only_existing_settings() -> anyhow::Result<()> {
         "CONCERT_KEYS",
         "CONCERT_NATS_ACCOUNTS",
         "CONCERT_NATS_API",
+        "CONCERT_NATS_PID_FILE",
         "CONCERT_PORT",
         "CONCERT_READER_KILLS",
         "CONCERT_SIM_SEED",
