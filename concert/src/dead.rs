@@ -46,8 +46,8 @@ enum DeadCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Retry actions under their own IDs. Each is executed at most once, even if an earlier attempt
-    /// completed it, and its flow continues
+    /// Retry actions under their own IDs, and completions. Changes in MongoDB happen once, even if an
+    /// earlier attempt made them, and the flow continues
     Retry {
         #[command(flatten)]
         selection: Selection,

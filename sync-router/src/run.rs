@@ -56,8 +56,8 @@ pub struct RouterLimits {
     /// the least recently used flows.
     #[schemars(range(min = 1024 * 1024, max = BYTES_MAX))]
     pub bytes: u64,
-    /// Maximum number of frames (bindings of the variables of the rule) in the `where` of one
-    /// firing; a request that exceeds it gets 508.
+    /// Maximum number of frames (bindings of the variables of the rule) at each step of the
+    /// `where` of one firing; a request that exceeds it gets 508.
     #[schemars(range(min = 1, max = COUNT_MAX))]
     pub firing_frames: usize,
     /// Maximum number of concurrent queries of each concept; further queries wait.
@@ -68,8 +68,9 @@ pub struct RouterLimits {
     #[schemars(range(min = 1, max = DAY_MS))]
     pub query_timeout_ms: u64,
     /// Time after the start and after a change of the rules in which each worker must announce
-    /// itself, in milliseconds. After that, requests that need a missing worker get 503. 0 disables
-    /// the checks of the workers and of their specs.
+    /// itself, in milliseconds. After that, requests get 503 if they need a worker that has not
+    /// announced itself since the router started. 0 disables the checks of the workers and of
+    /// their specs.
     #[schemars(range(min = 0, max = DAY_MS))]
     pub worker_grace_ms: u64,
 }

@@ -19,8 +19,9 @@ pub struct LogLimits {
     #[schemars(range(min = 1, max = HOURS_MAX))]
     pub log_max_age_hours: u64,
     /// Maximum number of completions in the log. At 90% of it, new requests get 503. The NATS
-    /// server needs about 0.75 KB of memory for each. 0 stands for a quarter of the machine's
-    /// memory with the NATS server of `concert up`, and for 4,000,000 messages with other servers.
+    /// server needs about 0.75 KB of memory for each. 0 stands for as many messages as a
+    /// quarter of the machine's memory holds with the NATS server of `concert up`, and for
+    /// 4,000,000 with other servers.
     #[serde(rename = "max_messages")]
     #[schemars(range(min = 0, max = i64::MAX))]
     pub log_max_messages: i64,
