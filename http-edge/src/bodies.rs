@@ -34,8 +34,9 @@ pub struct BodyLimits {
     pub body_limit_bytes: usize,
     /// Maximum characters of a string in a request body, for strings without a length in the
     /// concept specs; longer strings get 400. Large values (strings of more than 32 KiB, except
-    /// secrets and IDs) are exempt. So with the default, the limit rejects only long secrets and
-    /// IDs. 0 disables the limit.
+    /// secrets and IDs) are exempt. The default has the same number (32,768) as the size in bytes
+    /// from which a string is a large value, so it rejects only long secrets and IDs. 0 disables
+    /// the limit.
     pub string_limit_chars: u32,
     /// Maximum size of a large value, in bytes; a larger one gets 413. A large value is a string of
     /// more than 32 KiB in a request body; it is stored beside the log. A body as a whole, as it is

@@ -195,8 +195,8 @@ it has `concert.toml`, `concepts` or `syncs`, and otherwise the nearest director
   `CONCERT_` variables without two underscores are ignored, except the [deprecated
   names](#deprecated-names) and the variables of single flags, which `--help` shows:
   `CONCERT_HAND_OUT`, `CONCERT_NATS_ACCOUNTS` and `CONCERT_NATS_PID_FILE`. `compose.yaml` itself
-  reads `CONCERT_PORT`. Kubernetes may inject `CONCERT_NATS_PORT=tcp://10.0.0.1:4222` for a service:
-  it is ignored, because its value is not a port.
+  reads `CONCERT_PORT`. The deprecated `CONCERT_NATS_PORT` is ignored if its value is a URL, such as
+  `tcp://10.0.0.1:4222`: Kubernetes sets it so for a service with the name `concert-nats`.
 - **Values in flags and variables.** Booleans: `true`, `false`, `1`, `0`, `yes`, `no`, `on`, `off`,
   in any case. Lists: strings separated by commas, or a TOML array. Tables: a TOML inline table.
 - **Standard variables.** `NATS_URL`, `NATS_CREDS`, `NATS_NKEY`, `NATS_CA`, `NATS_CERT`, `NATS_KEY`,
