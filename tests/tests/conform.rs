@@ -26,14 +26,12 @@ async fn conform(
     Ok((done.status.success(), rows.into_iter().map(|row| (name(&row), row)).collect()))
 }
 
-/// Checks that a worker passes all rows. Some are `optional`.
-async fn passes(worker: &[&str], optional: &[&str]) -> anyhow::Result<()> {
+/// Checks that a worker passes all rows.
+async fn passes(worker: &[&str]) -> anyhow::Result<()> {
     let (is_success, rows) = conform(&[], worker).await?;
     ensure!(rows.len() >= 30, "{} rows", rows.len());
-    for (name, row) in rows {
-        let result = row.get("result").and_then(Value::as_str);
-        let is_left_out = optional.contains(&name.as_str()) && result == Some("not tried");
-        ensure!(is_left_out || result == Some("ok"), "{row}");
+    for (_, row) in rows {
+        ensure!(row.get("result").and_then(Value::as_str) == Some("ok"), "{row}");
     }
     ensure!(is_success, "the exit status reports a failure");
     Ok(())
@@ -42,18 +40,17 @@ async fn passes(worker: &[&str], optional: &[&str]) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn rust_worker_conforms() -> anyhow::Result<()> {
     let worker = binaries::dir().await?.join("conformance-worker");
-    passes(&[worker.to_str().context("not UTF-8")?], &[]).await
+    passes(&[worker.to_str().context("not UTF-8")?]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn typescript_worker_conforms() -> anyhow::Result<()> {
-    let worker = ["node", "sdk/typescript/dist/conformance/worker.js"];
-    passes(&worker, &["batched queries"]).await
+    passes(&["node", "sdk/typescript/dist/conformance/worker.js"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_worker_conforms() -> anyhow::Result<()> {
-    passes(&PYTHON, &["batched queries"]).await
+    passes(&PYTHON).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
