@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use concert_lang::concept;
-use concert_lang::spec::{ConceptSpec, Params};
+use concert_lang::spec::{ActionSpec, ConceptSpec, Params};
 use concert_wire::name::ConceptName;
 use concert_worker::Worker;
 
@@ -119,6 +119,18 @@ const REFUSAL: &str = "Refusal";
 /// Name of a type of an action or query: `_byWriter` and `Row` give `ByWriterRow`.
 fn type_name(of: &str, suffix: &str) -> String {
     format!("{}{suffix}", capitalized(of.strip_prefix('_').unwrap_or(of)))
+}
+
+/// The type of an action's output: a union, which both languages write in the same way.
+fn outcome(action: &ActionSpec) -> String {
+    let success = action.success.is_some().then(|| type_name(&action.name, OUTPUT));
+    let failure = action.can_fail.then(|| REFUSAL.to_owned());
+    success.into_iter().chain(failure).collect::<Vec<_>>().join(" | ")
+}
+
+/// Texts as literals, whose syntax both languages have from JSON.
+fn literals(texts: &[String]) -> Vec<String> {
+    texts.iter().map(|text| serde_json::Value::from(text.as_str()).to_string()).collect()
 }
 
 fn capitalized(name: &str) -> String {

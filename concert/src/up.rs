@@ -10,7 +10,7 @@ pub(crate) mod plans;
 pub(crate) mod process;
 pub(crate) mod servers;
 pub(crate) mod stack;
-pub(crate) mod stream_sizes;
+mod stream_sizes;
 mod supervisor;
 
 use std::path::PathBuf;
@@ -105,7 +105,7 @@ async fn run_as(
 }
 
 /// Creates missing keys, and writes the accounts file. Returns the purposes of the created keys.
-fn prepare_keys(
+pub(crate) fn prepare_keys(
     settings: &Settings,
     access: &Access,
     workers: &[Worker],

@@ -19,7 +19,7 @@ pub(super) struct Call {
     pub(super) action: &'static str,
     /// The body of the invocation.
     pub(super) body: Vec<u8>,
-    headers: Vec<(&'static str, String)>,
+    deadline_ms: Option<u64>,
 }
 
 impl Call {
@@ -31,7 +31,7 @@ impl Call {
     /// The same, with any body.
     pub(super) fn raw(action: &'static str, body: Vec<u8>) -> Self {
         let flow = clock::new_flow();
-        Self { flow, id: flow.root(), action, body, headers: Vec::new() }
+        Self { flow, id: flow.root(), action, body, deadline_ms: None }
     }
 
     /// An action that a rule calls in this flow.
@@ -45,10 +45,9 @@ impl Call {
         Self::root("add", &json!({ "name": name, "entry": entry }))
     }
 
-    /// Adds a header.
-    pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.headers.push((name, value.to_string()));
-        self
+    /// Sets the deadline, in milliseconds since 1970.
+    pub(super) fn until(self, deadline_ms: u64) -> Self {
+        Self { deadline_ms: Some(deadline_ms), ..self }
     }
 
     /// Subject of the invocation.
@@ -66,8 +65,8 @@ impl Call {
         let mut headers = HeaderMap::new();
         headers.insert(header::FLOW, self.flow.to_string());
         headers.insert(header::REPLY, format!("{INBOX}{}", self.id));
-        for (name, value) in &self.headers {
-            headers.insert(*name, value.as_str());
+        if let Some(deadline_ms) = self.deadline_ms {
+            headers.insert(header::DEADLINE, deadline_ms.to_string());
         }
         headers
     }

@@ -94,6 +94,13 @@ impl Held {
     }
 }
 
+impl State {
+    /// All messages of a step so far, with those that are held or discarded.
+    fn of(&self, step: Step, action: ActionId) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(move |event| event.step == step && event.action == action)
+    }
+}
+
 impl Tap {
     /// Listens for a worker, whose connections are forwarded to the server at this URL.
     ///
@@ -128,16 +135,9 @@ impl Tap {
         self.shared.state().rules.push(Rule { step, action, does: Does::Discard });
     }
 
-    /// All messages of a step so far, with those that are held or discarded.
-    pub(super) fn events(&self, step: Step, action: ActionId) -> Vec<Event> {
-        let state = self.shared.state();
-        let events = state.events.iter();
-        events.filter(|event| event.step == step && event.action == action).cloned().collect()
-    }
-
     /// Number of messages of a step so far.
     pub(super) fn count(&self, step: Step, action: ActionId) -> usize {
-        self.events(step, action).len()
+        self.shared.state().of(step, action).count()
     }
 
     /// Waits for the message of a step with this number, counted from 1.
@@ -150,7 +150,8 @@ impl Tap {
         step: Step,
         action: ActionId,
     ) -> anyhow::Result<Event> {
-        let found = || self.events(step, action).into_iter().nth(number.saturating_sub(1));
+        let at = number.saturating_sub(1);
+        let found = || self.shared.state().of(step, action).nth(at).cloned();
         let found = self.until(found).await;
         let why = || format!("the step {step:?} did not happen {number} times in {TIMEOUT:?}");
         found.with_context(why)

@@ -9,9 +9,11 @@ use concert_runtime::blobs::Blobs;
 use concert_runtime::bus::Bus;
 use concert_runtime::dead::{self, StoredDeadLetter};
 use concert_runtime::keys::{self, Purpose};
-use concert_runtime::{log, service, streams};
+use concert_runtime::service::{self, Answer, NoAnswer};
+use concert_runtime::{log, streams};
 use concert_wire::access::User;
 use concert_wire::envelope::Object;
+use concert_wire::id::FlowId;
 use concert_wire::seal::Sealer;
 use concert_wire::value;
 use serde_json::{Value, json};
@@ -26,7 +28,7 @@ use crate::config::{Concept, Settings};
 use crate::setup::KeyFiles;
 use crate::up::process::Plan;
 use crate::up::servers::Servers;
-use crate::up::{plans, servers, stack, stream_sizes};
+use crate::up::{self, plans, servers, stack};
 
 /// The spec of the fixture concept.
 pub(super) const SPEC: &str = include_str!("Conformance.concept");
@@ -75,8 +77,7 @@ impl World {
         settings.app.cache_dir = cache_dir;
         let access = access::of(&settings, false)?;
         let keys_dir = settings.app.keys_dir();
-        let accounts = access::accounts_file(&keys_dir);
-        let created = access::prepare(&access, &[], &keys_dir, &accounts, true)?;
+        let created = up::prepare_keys(&settings, &access, &[])?;
         let servers = servers::start(&settings).await?;
         let addresses = servers.addresses().clone();
         let setup = stack::bus_args(&settings, &addresses, &User::Setup);
@@ -270,14 +271,26 @@ impl World {
         Ok(())
     }
 
+    /// Sends a request to the worker's micro service: a query, or an action. `input` is an object.
+    ///
+    /// # Errors
+    /// The worker returns an error, or does not respond.
+    pub(super) async fn ask(
+        &self,
+        name: &str,
+        flow: Option<FlowId>,
+        input: &Value,
+    ) -> Result<Answer, NoAnswer> {
+        let input = input.as_object().cloned().unwrap_or_default();
+        service::ask(&self.bus, (CONCEPT, name), flow, &input, TIMEOUT).await
+    }
+
     /// Calls a query without a flow, as an operator does.
     ///
     /// # Errors
     /// The query fails.
-    pub(super) async fn rows(&self, query: &str, input: Value) -> anyhow::Result<Value> {
-        let Value::Object(input) = input else { bail!("the input of a query is an object") };
-        let asked = (CONCEPT, query);
-        let mut answer = service::ask(&self.bus, asked, None, &input, TIMEOUT).await?;
+    pub(super) async fn rows(&self, query: &str, input: &Value) -> anyhow::Result<Value> {
+        let mut answer = self.ask(query, None, input).await?;
         answer.body.remove("rows").context("the response has no rows")
     }
 
@@ -286,7 +299,7 @@ impl World {
     /// # Errors
     /// It has others.
     pub(super) async fn expect_entries(&self, name: &str, expected: &[&str]) -> anyhow::Result<()> {
-        let rows = self.rows("_entries", json!({ "name": name })).await?;
+        let rows = self.rows("_entries", &json!({ "name": name })).await?;
         let rows = rows.as_array().context("the rows are not an array")?.iter();
         let mut found: Vec<&str> =
             rows.filter_map(|row| row.get("entry").and_then(Value::as_str)).collect();
@@ -316,7 +329,6 @@ fn settings(dir: &TempDir, command: Vec<String>) -> anyhow::Result<Settings> {
     (settings.nats.port, settings.mongodb.port, settings.nats.isolate) = (0, 0, true);
     (settings.log.log_max_bytes, settings.log.large_values_max_bytes) =
         (STREAM_MAX_BYTES, STREAM_MAX_BYTES);
-    stream_sizes::set_defaults(&mut settings.log, dir.path())?;
     let mut limits = settings.workers.clone();
     limits.worker_attempts = ATTEMPTS.into();
     let concept = Concept { command, limits, ..Concept::default() };

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use concert_lang::spec::{ConceptSpec, Params};
 use concert_wire::routes::ValueType;
 
-use super::typescript::outcome;
-use super::{INPUT, QUERY, REFUSAL, ROW, Shape, capitalized, shapes, type_name};
+use super::{INPUT, QUERY, REFUSAL, ROW, Shape, capitalized, literals, outcome, shapes, type_name};
 
 /// Names that cannot be attributes.
 const KEYWORDS: [&str; 35] = [
@@ -161,8 +160,7 @@ impl Types {
             }
             ValueType::Enum(texts) => {
                 self.has_literal = true;
-                let texts = texts.iter().map(|text| serde_json::Value::from(&**text).to_string());
-                format!("Literal[{}]", texts.collect::<Vec<_>>().join(", "))
+                format!("Literal[{}]", literals(texts).join(", "))
             }
             ValueType::Nullable(of) => format!("{} | None", self.type_of(of, name, about)),
             ValueType::Record(fields) => {

@@ -1,9 +1,9 @@
 //! TypeScript: an interface for each parameter list, and two for all actions and queries.
 
-use concert_lang::spec::{ActionSpec, ConceptSpec, Param, Params};
+use concert_lang::spec::{ConceptSpec, Param};
 use concert_wire::routes::ValueType;
 
-use super::{INPUT, OUTPUT, QUERY, REFUSAL, ROW, Shape, shapes, type_name};
+use super::{INPUT, QUERY, REFUSAL, ROW, Shape, literals, outcome, shapes, type_name};
 
 /// The source text.
 pub(super) fn of(spec: &ConceptSpec) -> String {
@@ -83,10 +83,7 @@ fn type_of(kind: &ValueType) -> String {
             }
             of => format!("{of}[]"),
         },
-        ValueType::Enum(texts) => {
-            let texts = texts.iter().map(|text| serde_json::Value::from(&**text).to_string());
-            texts.collect::<Vec<_>>().join(" | ")
-        }
+        ValueType::Enum(texts) => literals(texts).join(" | "),
         ValueType::Nullable(of) => format!("{} | null", type_of(of)),
         ValueType::Record(fields) => {
             let fields = fields.iter().map(|of| {
@@ -95,13 +92,6 @@ fn type_of(kind: &ValueType) -> String {
             format!("{{ {} }}", fields.collect::<Vec<_>>().join("; "))
         }
     }
-}
-
-/// The type of an action's output.
-pub(super) fn outcome(action: &ActionSpec) -> String {
-    let success = action.success.as_ref().map(|_: &Params| type_name(&action.name, OUTPUT));
-    let failure = action.can_fail.then(|| REFUSAL.to_owned());
-    success.into_iter().chain(failure).collect::<Vec<_>>().join(" | ")
 }
 
 /// An interface with a method for each action and query.

@@ -127,9 +127,15 @@ impl Conformance {
         if call.input.entry.is_empty() {
             return Err(refused("An entry is not empty"));
         }
+        self.store(&call, &call.input).await?;
+        Ok(EntryRow { entry: call.input.entry })
+    }
+
+    /// Stores one more entry.
+    async fn store<I>(&self, call: &Call<I>, entry: &Entry) -> Result<(), Stop> {
         let id = call.new_id("entry");
-        match self.entries.insert(call.permit().await?, &id, &call.input).await? {
-            Inserted::Done => Ok(EntryRow { entry: call.input.entry }),
+        match self.entries.insert(call.permit().await?, &id, entry).await? {
+            Inserted::Done => Ok(()),
             Inserted::Taken(_) => Err(retry("the ID is in use")),
         }
     }
@@ -164,11 +170,8 @@ impl Conformance {
 
     async fn wait(&self, call: Call<Wait>) -> Result<EntryRow, Stop> {
         tokio::time::sleep(Duration::from_millis(call.input.milliseconds)).await;
-        let id = call.new_id("entry");
-        match self.entries.insert(call.permit().await?, &id, &call.input.entry).await? {
-            Inserted::Done => Ok(EntryRow { entry: call.input.entry.entry }),
-            Inserted::Taken(_) => Err(retry("the ID is in use")),
-        }
+        self.store(&call, &call.input.entry).await?;
+        Ok(EntryRow { entry: call.input.entry.entry })
     }
 
     async fn fail(&self, call: Call<Fail>) -> Result<Name, Stop> {
@@ -183,10 +186,8 @@ impl Conformance {
             return Err(retry("failing on demand"));
         }
         let entry = Entry { name: name.clone(), entry: "done".to_owned() };
-        match self.entries.insert(call.permit().await?, &call.new_id("entry"), &entry).await? {
-            Inserted::Done => Ok(Name { name: name.clone() }),
-            Inserted::Taken(_) => Err(retry("the ID is in use")),
-        }
+        self.store(&call, &entry).await?;
+        Ok(Name { name: name.clone() })
     }
 
     async fn crash(&self, _: Call<Name>) -> Result<(), Stop> {

@@ -46,7 +46,7 @@ pub(super) async fn late_refusal(world: &World) -> Checked {
     // Now the claim would succeed.
     world.invoke(&second).await?;
     world.worker.tap.nth(2, Step::Ack, second.id).await?;
-    let rows = world.rows("_owner", json!({ "name": "late refusal" })).await?;
+    let rows = world.rows("_owner", &json!({ "name": "late refusal" })).await?;
     ensure!(rows == json!([]), "the refused claim took effect: {rows}");
     ok("a refused action that is delivered again stays refused")
 }
@@ -61,7 +61,7 @@ pub(super) async fn first_edit_again(world: &World) -> Checked {
     world.forget(&first).await?;
     let again = world.run(&first).await?;
     ensure!(again == json!({ "value": "a" }), "the first edit now has the output {again}");
-    let rows = world.rows("_value", json!({ "name": "edit" })).await?;
+    let rows = world.rows("_value", &json!({ "name": "edit" })).await?;
     ensure!(rows == json!([{ "value": "b" }]), "the later edit is lost: {rows}");
     ok("the first edit has its first output, and the later one stays")
 }

@@ -1,14 +1,13 @@
 //! The outcomes of an action that is delivered without disturbances.
 
 use anyhow::{Context as _, ensure};
-use concert_runtime::{clock, service};
+use concert_runtime::clock;
 use concert_wire::{header, value};
 use serde_json::{Value, json};
 
-use crate::conform::call::{CONCEPT, Call};
+use crate::conform::call::Call;
 use crate::conform::journal::Step;
 use crate::conform::report::{Checked, ok};
-use crate::conform::tap::TIMEOUT;
 use crate::conform::world::World;
 
 /// Time by which a deadline has passed, in milliseconds; more than `workers.clock_skew_ms`.
@@ -43,8 +42,7 @@ pub(super) async fn happy_path(world: &World) -> Checked {
 
 pub(super) async fn injected(world: &World) -> Checked {
     let input = json!({ "name": "injected", "entry": "a" });
-    let Value::Object(input) = input else { anyhow::bail!("not an object") };
-    let done = service::ask(&world.bus, (CONCEPT, "add"), None, &input, TIMEOUT).await?;
+    let done = world.ask("add", None, &input).await?;
     ensure!(Value::Object(done.body.clone()) == json!({ "entry": "a" }), "{:?}", done.body);
     world.expect_entries("injected", &["a"]).await?;
     ok("the request gets the output")
@@ -123,10 +121,10 @@ pub(super) async fn exhaustion(world: &World) -> Checked {
 
 pub(super) async fn deadline_without_effects(world: &World) -> Checked {
     let past = clock::now_ms() - PAST_MS;
-    let call = Call::root("echo", &json!({ "value": "a" })).with(header::DEADLINE, past);
+    let call = Call::root("echo", &json!({ "value": "a" })).until(past);
     expect_fault(&world.run(&call).await?, "deadline")?;
     let future = clock::now_ms() + PAST_MS;
-    let call = Call::root("echo", &json!({ "value": "a" })).with(header::DEADLINE, future);
+    let call = Call::root("echo", &json!({ "value": "a" })).until(future);
     let output = world.run(&call).await?;
     ensure!(output == json!({ "value": "a" }), "before the deadline, the output is {output}");
     ok("the fault `deadline`")
@@ -134,7 +132,7 @@ pub(super) async fn deadline_without_effects(world: &World) -> Checked {
 
 pub(super) async fn deadline_with_effects(world: &World) -> Checked {
     let past = clock::now_ms() - PAST_MS;
-    let output = world.run(&Call::add("deadline", "a").with(header::DEADLINE, past)).await?;
+    let output = world.run(&Call::add("deadline", "a").until(past)).await?;
     ensure!(output == json!({ "entry": "a" }), "the output is {output}");
     world.expect_entries("deadline", &["a"]).await?;
     ok("executed")

@@ -2,13 +2,12 @@
 
 use anyhow::{Context as _, ensure};
 use concert_runtime::clock;
-use concert_runtime::service::{self, NoAnswer};
+use concert_runtime::service::NoAnswer;
 use concert_wire::subject::QUERY_BATCH;
 use serde_json::{Value, json};
 
 use crate::conform::call::{CONCEPT, Call};
 use crate::conform::report::{Checked, Seen, Verdict, ok};
-use crate::conform::tap::TIMEOUT;
 use crate::conform::world::{World, spec};
 
 /// What the worker's micro service says about itself.
@@ -33,9 +32,8 @@ pub(super) async fn announcement(world: &World) -> Checked {
 }
 
 /// The error code of a query.
-async fn code_of(world: &World, query: &str, input: Value) -> anyhow::Result<String> {
-    let Value::Object(input) = input else { anyhow::bail!("not an object") };
-    match service::ask(&world.bus, (CONCEPT, query), None, &input, TIMEOUT).await {
+async fn code_of(world: &World, query: &str, input: &Value) -> anyhow::Result<String> {
+    match world.ask(query, None, input).await {
         Err(NoAnswer::Refused { code, .. }) => Ok(code),
         Err(error) => Err(error.into()),
         Ok(answer) => Ok(Value::Object(answer.body).to_string()),
@@ -47,15 +45,15 @@ pub(super) async fn query(world: &World) -> Checked {
     world.run(&Call::add("query", "b")).await?;
     world.expect_entries("query", &["a", "b"]).await?;
     world.expect_entries("no such name", &[]).await?;
-    let code = code_of(world, "_entries", json!({ "name": 5 })).await?;
+    let code = code_of(world, "_entries", &json!({ "name": 5 })).await?;
     ensure!(code == "400", "input that does not match the spec gives {code}");
     ok("rows of the state; the error 400 for bad input")
 }
 
 pub(super) async fn cardinality(world: &World) -> Checked {
-    let rows = world.rows("_rows", json!({ "count": 1 })).await?;
+    let rows = world.rows("_rows", &json!({ "count": 1 })).await?;
     ensure!(rows.as_array().is_some_and(|rows| rows.len() == 1), "the rows are {rows}");
-    let code = code_of(world, "_rows", json!({ "count": 2 })).await?;
+    let code = code_of(world, "_rows", &json!({ "count": 2 })).await?;
     ensure!(code == "500", "two rows where the spec allows one give {code}");
     ok("the error 500 for two rows where the spec allows one")
 }
@@ -70,9 +68,7 @@ pub(super) async fn batch(world: &World) -> Checked {
     world.run(&Call::add("batch", "a")).await?;
     let names = json!([{ "name": "batch" }, { "name": "no such name" }, { "name": "batch" }]);
     let input = json!({ "query": "_entries", "inputs": names });
-    let Value::Object(input) = input else { anyhow::bail!("not an object") };
-    let (asked, flow) = ((CONCEPT, QUERY_BATCH), Some(clock::new_flow()));
-    let answer = service::ask(&world.bus, asked, flow, &input, TIMEOUT).await?;
+    let answer = world.ask(QUERY_BATCH, Some(clock::new_flow()), &input).await?;
     let found = answer.body.get("results").context("the response has no results")?;
     let row = json!([{ "entry": "a" }]);
     ensure!(*found == json!([row, [], row]), "the results are {found}");
