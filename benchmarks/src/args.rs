@@ -46,7 +46,7 @@ pub(crate) struct BenchArgs {
     /// Number of workers of each concept that the scenarios need, in the same way
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) workers: usize,
-    /// Number of rounds; the report has their medians
+    /// Number of rounds; the report has the medians of flows/s and ratios
     #[arg(
         long,
         default_value_t = 1,

@@ -20,10 +20,10 @@ mod stack;
 mod timing;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use concert_profile::{HashPool, Settings};
 
@@ -76,12 +76,13 @@ async fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     let report = outcome?;
     let (json, markdown) = (report.to_json()?, report.to_markdown());
+    // Printed first, so that a directory that cannot be written does not lose the report.
+    writeln!(std::io::stdout(), "{}", if args.json { &json } else { &markdown })?;
     if let Some(dir) = &args.output {
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("bench.json"), &json)?;
         std::fs::write(dir.join("bench.md"), &markdown)?;
     }
-    writeln!(std::io::stdout(), "{}", if args.json { json } else { markdown })?;
     Ok(())
 }
 
@@ -109,7 +110,8 @@ async fn measure(
     }
     for number in 1..=args.rounds {
         progress(&format!("round {number} of {}", args.rounds));
-        report.rounds.push(round(args, &scenarios, &stacks, seconds, &progress).await?);
+        let server = stack.nats_server();
+        report.rounds.push(round(args, &scenarios, &stacks, server, seconds, &progress).await?);
         // The stacks take turns at being first.
         stacks.reverse();
     }
@@ -133,11 +135,13 @@ async fn measure(
     Ok(report)
 }
 
-/// Runs the chains and the chosen scenarios once at each number of concurrent requests.
+/// Runs the chains and the chosen scenarios once at each number of concurrent requests. `server` is
+/// the program of the NATS server of the chains.
 async fn round(
     args: &BenchArgs,
     scenarios: &Scenarios,
     stacks: &[(bool, &BenchStack)],
+    server: &Path,
     seconds: Duration,
     progress: &impl Fn(&str),
 ) -> anyhow::Result<Vec<Measurement>> {
@@ -152,8 +156,7 @@ async fn round(
         for course in courses {
             progress(&format!("{}, {in_flight} in flight", course.name()));
             let sync = &args.sync_interval;
-            let binary = stacks.first().context("no stack")?.1.nats_server();
-            measured.push(baseline::chain(&course, sync, binary, in_flight, seconds).await?);
+            measured.push(baseline::chain(&course, sync, server, in_flight, seconds).await?);
         }
         for kind in &kinds {
             progress(&format!("{}, {in_flight} in flight", kind.name()));

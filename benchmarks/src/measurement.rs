@@ -26,7 +26,7 @@ pub(crate) struct Measurement {
     pub(crate) p99_ms: f64,
     /// What each process used for a flow; without the load generator.
     pub(crate) processes: Vec<PerFlow>,
-    /// Messages that a router or a worker received more than once.
+    /// Repeated deliveries to routers and workers.
     pub(crate) redeliveries: u64,
 }
 

@@ -11,7 +11,7 @@ use concert_runtime::bus::Bus;
 use concert_runtime::keys;
 use concert_runtime::streams;
 use concert_wire::access::User;
-use concert_wire::subject::{LOG, ROUTERS, WORKERS};
+use concert_wire::subject::{LOG, ROUTERS, WORKERS, actions_stream};
 use tokio::process::{Child, Command};
 
 use crate::args::BenchArgs;
@@ -19,10 +19,19 @@ use crate::http::Connection;
 use crate::process::Watched;
 
 /// Concepts whose workers the scenarios need.
-pub(crate) const CONCEPTS: [&str; 2] = ["Profile", "Sessioning"];
+const CONCEPTS: [&str; 2] = ["Profile", "Sessioning"];
 /// Maximum time until all of them are ready.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
+
+/// Stream and consumer of the routers, and of the workers of each concept.
+pub(crate) fn queues() -> anyhow::Result<Vec<(String, &'static str)>> {
+    let mut queues = vec![(LOG.to_owned(), ROUTERS)];
+    for concept in CONCEPTS {
+        queues.push((actions_stream(&concept.parse()?), WORKERS));
+    }
+    Ok(queues)
+}
 
 /// The running processes. They stop when this is dropped.
 pub(crate) struct Processes {
@@ -46,19 +55,23 @@ impl Processes {
         let (children, watched, edges) = (Vec::new(), Vec::new(), Vec::new());
         let mut all = Self { program, children, watched, edges };
         for _ in 1..args.routers {
-            let rules = ["--concepts".into(), args.concepts.clone().into_os_string()];
-            let rules = rules.into_iter().chain(["--syncs".into(), args.syncs.clone().into()]);
-            all.spawn(started, &User::Router, &["sync-router"], rules)?;
+            let rules = [
+                "--concepts".into(),
+                args.concepts.clone().into_os_string(),
+                "--syncs".into(),
+                args.syncs.clone().into_os_string(),
+            ];
+            all.spawn(started, &User::Router, "sync-router", rules)?;
         }
         for _ in 1..args.edges {
             let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
             let listen = ["--listen".into(), address.to_string().into()];
-            all.spawn(started, &User::Edge, &["http-edge"], listen)?;
+            all.spawn(started, &User::Edge, "http-edge", listen)?;
             all.edges.push(address);
         }
         for _ in 1..args.workers {
             for concept in CONCEPTS {
-                all.spawn(started, &User::Worker(concept.parse()?), &["worker", concept], [])?;
+                all.spawn(started, &User::Worker(concept.parse()?), "worker", [concept.into()])?;
             }
         }
         let ready = tokio::time::timeout(TIMEOUT, all.ready(args, bus));
@@ -70,12 +83,11 @@ impl Processes {
         &mut self,
         started: &Started,
         user: &User,
-        command: &[&'static str],
+        name: &'static str,
         args: impl IntoIterator<Item = std::ffi::OsString>,
     ) -> anyhow::Result<()> {
-        let name = command.first().copied().unwrap_or_default();
         let child = Command::new(&self.program)
-            .args(command)
+            .arg(name)
             .args(args)
             .env("NATS_URL", &started.nats_url)
             .env("NATS_NKEY", keys::seeds_path(&started.keys_dir, user))
@@ -93,9 +105,8 @@ impl Processes {
 
     /// Waits until each process has an open fetch request or responds.
     async fn ready(&self, args: &BenchArgs, bus: &Bus) -> anyhow::Result<()> {
-        let queues = CONCEPTS.map(|concept| (format!("ACTIONS_{concept}"), WORKERS, args.workers));
-        let log = (LOG.to_owned(), ROUTERS, args.routers);
-        for (stream, consumer, expected) in queues.into_iter().chain([log]) {
+        for (stream, consumer) in queues()? {
+            let expected = if consumer == ROUTERS { args.routers } else { args.workers };
             while streams::lag(bus, &stream, consumer).await?.waiting < expected {
                 tokio::time::sleep(POLL).await;
             }

@@ -157,7 +157,9 @@ async fn measured(
     in_flight: usize,
     load: impl Future<Output = anyhow::Result<Load>>,
 ) -> anyhow::Result<Measurement> {
-    let (before, redelivered) = (stack.usage(), stack.redeliveries().await?);
+    // Its requests are not part of the load.
+    let redelivered = stack.redeliveries().await?;
+    let before = stack.usage();
     let load = load.await?;
     let after = stack.usage();
     let processes = after.iter().zip(&before).map(|(now, then)| now.per_flow(then, load.flows));

@@ -12,13 +12,12 @@ use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::keys;
 use concert_runtime::streams;
 use concert_wire::access::User;
-use concert_wire::subject::{LOG, ROUTERS, WORKERS};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::args::BenchArgs;
 use crate::process::{Memory, Usage, Watched};
-use crate::processes::{CONCEPTS, Processes};
+use crate::processes::{Processes, queues};
 
 /// A running system.
 pub(crate) struct BenchStack {
@@ -91,6 +90,7 @@ impl BenchStack {
             "--mongo-port",
             "0",
         ]);
+        // A variable, so that `--versus` can replace it; a flag would have precedence.
         command.env("CONCERT_NATS__SYNC_INTERVAL", &args.sync_interval);
         if args.isolates_parts() {
             command.arg("--isolate-parts");
@@ -131,7 +131,7 @@ impl BenchStack {
         Ok(Self { child, further, watched, started, bus, dir })
     }
 
-    /// The address of an edge; clients use the edges in turn.
+    /// The addresses of all edges; clients use them in turn.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         [self.started.http].into_iter().chain(self.further.edges.iter().copied()).collect()
     }
@@ -151,7 +151,7 @@ impl BenchStack {
         self.dir.path().join("data").join("keys")
     }
 
-    /// The URL of the NATS server.
+    /// The program of the NATS server.
     pub(crate) fn nats_server(&self) -> &Path {
         &self.started.nats_server
     }
@@ -165,8 +165,7 @@ impl BenchStack {
     /// delivered messages.
     pub(crate) async fn redeliveries(&self) -> anyhow::Result<u64> {
         let mut repeated = 0;
-        let queues = CONCEPTS.map(|concept| (format!("ACTIONS_{concept}"), WORKERS));
-        for (stream, consumer) in queues.into_iter().chain([(LOG.to_owned(), ROUTERS)]) {
+        for (stream, consumer) in queues()? {
             repeated += streams::lag(&self.bus, &stream, consumer).await?.repeated;
         }
         Ok(repeated)

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::http::Connection;
+use crate::measurement::median;
 
 /// Number of accounts with a wrong password, and of unknown usernames. Each gets only a few
 /// attempts.
@@ -82,11 +83,6 @@ async fn attempt(connection: &mut Connection, username: &str) -> anyhow::Result<
     let took = sent.elapsed().as_secs_f64();
     ensure!(answer.status == 401, "/auth/login returned {}", answer.status);
     Ok(took)
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_unstable_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 /// The Mann-Whitney test. Returns how far the rank sum of `one` is from its expected value, in
