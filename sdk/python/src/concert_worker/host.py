@@ -19,7 +19,6 @@ from .intake import (
     Invocation,
     Locked,
     fault,
-    has_operator,
     intake,
     is_same,
     output_of,
@@ -293,9 +292,6 @@ class _Doing:
             )
         except Locked as error:
             return Handled(failed=str(error))
-        if isinstance(taken, Input) and has_operator(taken.opened):
-            why = "a key in the input begins with `$`"
-            taken = Completion(taken.recorded, fault("invalid", why))
         if isinstance(taken, Completion):
             return Handled(taken)
         assert spec is not None and handler is not None

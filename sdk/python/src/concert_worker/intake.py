@@ -160,11 +160,16 @@ def intake(
         return Completion(
             recorded, fault("deadline", "the deadline passed before the action started")
         )
+    if has_operator(opened):
+        return Completion(recorded, fault("invalid", OPERATOR))
     return Input(opened, recorded)
 
 
+OPERATOR = "a key in the input begins with `$`"
+
+
 def has_operator(value: object) -> bool:
-    """Reports whether a key begins with `$`, which would be an operator in a filter."""
+    """Returns whether a key begins with `$`, which would be an operator in a filter."""
     if isinstance(value, dict):
         return any(key.startswith("$") or has_operator(item) for key, item in value.items())
     return isinstance(value, list) and any(map(has_operator, value))

@@ -16,7 +16,7 @@ from nats.micro.service import Service as MicroService
 
 from . import wire
 from .bus import BusError
-from .intake import has_operator, open_secrets, record, seal_secrets
+from .intake import OPERATOR, has_operator, open_secrets, record, seal_secrets
 from .large import FORGED, NOT_ACCEPTED, Broken, Expired, references, resolved
 from .seal import NotASeal, UnknownKey
 from .value import BadValue, Object, encode, parse_object
@@ -155,7 +155,7 @@ class Service:
             opened = await self._resolved(opened, is_of_flow)
             mistakes = spec.input.mistakes(opened)
         if not mistakes and has_operator(opened):
-            mistakes = "a key in the input begins with `$`"
+            mistakes = OPERATOR
         if mistakes:
             raise _Error(400, mistakes)
         query = Query(opened, host.database.proxy, host.settings.own)
@@ -166,7 +166,7 @@ class Service:
         except TimeoutError:
             raise _Error(503, f"{name} has no result yet") from None
         except Exception as error:
-            is_missing = isinstance(error, KeyError) and error.args[0] in absent
+            is_missing = isinstance(error, KeyError) and absent.intersection(error.args)
             if is_missing and spec.rows != "one":
                 # A handler that requires an optional key finds no row for an input without it.
                 return []

@@ -82,7 +82,7 @@ function routeRule(
   const method = found?.actions.get(name ?? "") ?? found?.queries.get(name ?? "");
   if (!found || !method) return null;
   const names = new Names();
-  const request = names.fresh("request");
+  names.fresh("request");
   const input = method.input.map(({ name: key, optional }): Arg => ({
     key,
     value: names.fresh(key),
@@ -97,7 +97,7 @@ function routeRule(
     comment: [`Open to every client: ${reason}`],
     verdict: "exact",
     notes: [],
-    when: [requestPattern(JSON.stringify(path), input, request)],
+    when: [requestPattern(JSON.stringify(path), input)],
     where: [],
     then: [],
   };

@@ -65,12 +65,12 @@ export type Step =
   | { step: "collect"; fields: Arg[]; as: string };
 
 /** A request of a path, as a pattern of `when`. */
-export function requestPattern(path: string, input: Arg[] = [], request = "request"): Pattern {
+export function requestPattern(path: string, input: Arg[] = []): Pattern {
   return {
     concept: "Requesting",
     action: "request",
     input: [{ key: "path", value: path }, ...input],
-    output: [{ key: "request", value: request }],
+    output: [{ key: "request", value: "request" }],
   };
 }
 
