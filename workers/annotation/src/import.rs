@@ -70,7 +70,7 @@ impl Annotations {
                 // An annotation has one of the two.
                 fields.content.get_or_insert_default();
             }
-            import.add(&self.annotations, &id, &annotation).await?;
+            import.add_new(&self.annotations, &id, &annotation).await?;
         }
         Ok(import.finished())
     }

@@ -107,11 +107,12 @@ impl Profile {
         let users = start.documents("users").deleted_with("username", "");
         let users = users.unique("name_key").unique("name_fold").unique("name_look");
         let users: Documents<User> = users.open().await?;
-        // Texts of argon2id are greater.
+        // Reads all accounts if none has such a hash. Texts of argon2id are greater.
         let of_bcrypt = Page::all().greater("password", "$2").less("password", "$3").limit(1);
-        users.page(of_bcrypt).await.map_err(StartError::concept)?.iter().for_each(|user| {
+        let imported = users.page(of_bcrypt).await.map_err(StartError::concept)?;
+        if let Some(user) = imported.first() {
             pool.expect(&user.value.password);
-        });
+        }
         names::complete(&users, confusable_names).await.map_err(StartError::concept)?;
         Ok(Self { users, attempts: Attempts::open(&start).await?, rules, confusable_names, pool })
     }

@@ -60,7 +60,7 @@ impl TextSettings {
                 style = Style { font: font.to_owned(), font_size, line_height };
             }
             let stored = Stored { style, subject: subject.key(), owner: subject.user };
-            import.add(&self.settings, &id, &stored).await?;
+            import.add_new(&self.settings, &id, &stored).await?;
         }
         Ok(import.finished())
     }

@@ -228,10 +228,23 @@ impl Import {
         value: &T,
     ) -> Result<bool, Stop> {
         match self.state(to, id).await? {
-            State::New => {}
-            State::Before => return Ok(true),
-            State::Left => return Ok(false),
+            State::New => self.add_new(to, id, value).await,
+            State::Before => Ok(true),
+            State::Left => Ok(false),
         }
+    }
+
+    /// Imports a document as [`add`](Self::add), after [`skips`](Self::skips) returned `false` for
+    /// it.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn add_new<T: Serialize>(
+        &mut self,
+        to: &Documents<T>,
+        id: &str,
+        value: &T,
+    ) -> Result<bool, Stop> {
         let collection = &to.untyped.form.collection;
         let fields = bson::serialize_to_document(value).map_err(retry)?;
         let unique = to.untyped.form.unique.iter();

@@ -49,7 +49,7 @@ impl Profile {
                 import.note(&self.users, &id, format!("{username:?} is similar to {other}"));
                 user.name_look = None;
             }
-            import.add(&self.users, &id, &user).await?;
+            import.add_new(&self.users, &id, &user).await?;
         }
         Ok(import.finished())
     }
