@@ -1,12 +1,10 @@
 //! An application outside the repository: a separate program with its own concept.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_tests::running::{self, FREE_PORTS};
-use concert_tests::{binaries, http};
+use concert_tests::{binaries, http, running};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -63,21 +61,8 @@ async fn application_outside_the_repository_builds_and_runs() -> anyhow::Result<
     let checked = binaries::finished(command().args(["check", "--deny-warnings"])).await?;
     ensure!(checked.contains("4 concepts"), "{checked}");
 
-    let stderr = dir.path().join("stderr");
-    let mut up = command();
-    let mut child = up
-        .args([
-            "up",
-            "--data-dir",
-            "data",
-            "--set",
-            "workers.Profile.settings.argon2_memory_kib=64",
-        ])
-        .envs(FREE_PORTS)
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&stderr)?)
-        .spawn()?;
-    let address = running::address(&mut child, &dir.path().join("data"), &stderr).await?;
+    let settings = ["workers.Profile.settings.argon2_memory_kib=64"];
+    let (mut child, address) = running::up(command(), dir.path(), &settings).await?;
     let post =
         async |path: &str, body: Value| http::post(address, &format!("/api{path}"), &body).await;
 
@@ -107,6 +92,6 @@ async fn application_outside_the_repository_builds_and_runs() -> anyhow::Result<
 
     binaries::signal(&child, Signal::INT)?;
     let ended = tokio::time::timeout(STOP, child.wait()).await??;
-    ensure!(ended.success(), "{ended}: {}", std::fs::read_to_string(&stderr)?);
+    ensure!(ended.success(), "{ended}: {}", std::fs::read_to_string(dir.path().join("stderr"))?);
     Ok(())
 }

@@ -4,15 +4,12 @@
 #[path = "routes/application.rs"]
 mod application;
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use concert_tests::running::{self, FREE_PORTS};
-use concert_tests::{System, binaries, http};
+use concert_tests::{System, binaries, http, running};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;
@@ -78,27 +75,17 @@ async fn conduit_follows_its_document() -> anyhow::Result<()> {
     build.args(["build", "--quiet", "--workspace", "--locked", "--bin", "conduit"]);
     ensure!(build.status().await?.success(), "cannot build conduit");
     let dir = tempfile::tempdir()?;
-    let (data_dir, log) = (dir.path().join("data"), dir.path().join("stderr"));
     let mut conduit = binaries::command(&binaries::dir().await?.join("conduit"));
-    conduit.current_dir(binaries::root().join("examples/conduit")).envs(FREE_PORTS);
-    conduit.arg("up").arg("--data-dir").arg(&data_dir);
-    // Cheap hashes, and workers that may start slowly on a busy machine.
-    for setting in [
-        "workers.Account.settings.argon2_memory_kib=64",
-        "workers.Account.settings.argon2_passes=1",
-        "router.worker_grace_ms=60000",
-    ] {
-        conduit.args(["--set", setting]);
-    }
-    let mut conduit = conduit.stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
-    let address = running::address(&mut conduit, &data_dir, &log).await?;
+    conduit.current_dir(binaries::root().join("examples/conduit"));
+    let (mut conduit, address) = running::up(conduit, dir.path(), &running::CONDUIT).await?;
     let user = json!({ "username": "ada", "email": "ada@x.org", "password": "password" });
     let made = http::post(address, "/api/users", &json!({ "user": user })).await?;
     let token = made.body.pointer("/user/token").and_then(|token| token.as_str());
     let header = format!("Authorization: Token {}", token.with_context(|| format!("{made:?}"))?);
     test(address, "^/", Some(&header)).await?;
     binaries::signal(&conduit, Signal::INT)?;
-    ensure!(conduit.wait().await?.success(), "{}", std::fs::read_to_string(log)?);
+    let log = || std::fs::read_to_string(dir.path().join("stderr")).unwrap_or_default();
+    ensure!(conduit.wait().await?.success(), "{}", log());
     Ok(())
 }
 

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use concert_tests::http::{self, Answer};
-use concert_tests::running::{self, FREE_PORTS, START};
+use concert_tests::running::{self, START};
 use concert_tests::{binaries, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -16,13 +15,6 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 const STOP: Duration = Duration::from_secs(60);
-
-/// Cheap hashes, and workers that may start slowly on a busy machine.
-const SETTINGS: [&str; 3] = [
-    "workers.Account.settings.argon2_memory_kib=64",
-    "workers.Account.settings.argon2_passes=1",
-    "router.worker_grace_ms=60000",
-];
 
 /// A running Conduit.
 pub(crate) struct App {
@@ -62,16 +54,7 @@ impl App {
         let checked = binaries::finished(command().args(["check", "--deny-warnings"])).await?;
         ensure!(checked.contains("8 concepts"), "{checked}");
         let dir = tempfile::tempdir()?;
-        let stderr = dir.path().join("stderr");
-        let data_dir = dir.path().join("data");
-        let mut up = command();
-        up.arg("up").arg("--data-dir").arg(&data_dir).envs(FREE_PORTS);
-        for setting in SETTINGS {
-            up.args(["--set", setting]);
-        }
-        let log = std::fs::File::create(&stderr)?;
-        let mut child = up.stdout(Stdio::null()).stderr(log).spawn()?;
-        let address = running::address(&mut child, &data_dir, &stderr).await?;
+        let (child, address) = running::up(command(), dir.path(), &running::CONDUIT).await?;
         Ok(Self { dir, child, address, seen: Mutex::default() })
     }
 
