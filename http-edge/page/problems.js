@@ -73,7 +73,7 @@ function content(state, workers) {
       "div.cards",
       {},
       card(count, "dead letters", count > 0 ? "need attention" : "none stored", count > 0),
-      card(workers.length, "unavailable workers", "stopped, missing, or with another spec", workers.length > 0),
+      card(workers.length, "worker problems", "stopped, missing, or with another spec", workers.length > 0),
       card(behind, "lagging consumers", `${LAGGING} or more pending messages`, behind > 0),
       card(faults, "faults", "in the last hour", faults > 0),
       card(state.failed_last_hour ?? 0, "failed", "in the last hour, for example wrong passwords", false),

@@ -1,7 +1,7 @@
 //! Builds HTTP responses from the outcomes of rules and actions.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderValue, Response, StatusCode, header};
 use concert_wire::envelope::{BODY, ERROR, Object, RETRY_AFTER, STATUS, response_status};
 use concert_wire::id::FlowId;
 use concert_wire::seal::{SealError, Sealer};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cookie::{Cookies, Use};
-use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow};
+use crate::error::{ANSWERED_BY, EdgeError, json_response, name_flow, set_retry_after};
 use crate::pending::Respond;
 use crate::splice::Pieces;
 
@@ -136,12 +136,6 @@ fn wait_s(status: StatusCode, answer: &Object) -> Option<u64> {
         }
         StatusCode::SERVICE_UNAVAILABLE => Some(BUSY_RETRY_AFTER_S),
         _ => None,
-    }
-}
-
-fn set_retry_after(headers: &mut HeaderMap, wait_s: Option<u64>) {
-    if let Some(wait_s) = wait_s {
-        headers.insert(header::RETRY_AFTER, wait_s.into());
     }
 }
 

@@ -268,9 +268,7 @@ impl EdgeError {
             Self::Router { flow, wait_s, .. } => {
                 headers.insert(ANSWERED_BY, HeaderValue::from_static("rules"));
                 name_flow(headers, *flow);
-                if let Some(wait_s) = wait_s {
-                    headers.insert(header::RETRY_AFTER, (*wait_s).into());
-                }
+                set_retry_after(headers, *wait_s);
             }
             _ => {}
         }
@@ -318,6 +316,13 @@ impl EdgeError {
 pub(crate) fn name_flow(headers: &mut axum::http::HeaderMap, flow: FlowId) {
     if let Ok(value) = HeaderValue::from_str(&flow.to_string()) {
         headers.insert(FLOW, value);
+    }
+}
+
+/// Sets the header with the seconds after which a client may repeat its request, if there is a wait.
+pub(crate) fn set_retry_after(headers: &mut axum::http::HeaderMap, wait_s: Option<u64>) {
+    if let Some(wait_s) = wait_s {
+        headers.insert(header::RETRY_AFTER, wait_s.into());
     }
 }
 

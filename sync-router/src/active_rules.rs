@@ -13,7 +13,7 @@ use concert_lang::program::Program;
 use concert_runtime::bus::Bus;
 use concert_runtime::log::{self, Published};
 use concert_runtime::nats::{HeaderMap, kv};
-use concert_runtime::streams;
+use concert_runtime::{route_table, streams};
 use concert_wire::envelope::{Completion, Object, encode};
 use concert_wire::id::{ActionId, FlowId};
 use concert_wire::routes::{
@@ -24,6 +24,7 @@ use concert_wire::{IN_FORCE, RESERVED_CONCEPT, subject};
 use serde_json::Value;
 
 use crate::rules::Rules;
+use crate::takeover::Activity;
 use crate::worker_specs::WorkerSpecs;
 
 /// Maximum number of attempts to change the history concurrently with other routers.
@@ -224,22 +225,19 @@ impl ActiveRules {
 
     /// The published table, with all routes unless a router of release 0.1.0 published it.
     async fn published(&self) -> Result<Option<RouteTable>, ActiveRulesError> {
-        let read = async |key: &str| -> Result<Option<RouteTable>, ActiveRulesError> {
-            let table = self.bucket.get(key).await.map_err(bus_error)?;
-            // A damaged table is repaired by the next activation.
-            Ok(table.and_then(|table| serde_json::from_slice(&table).ok()))
-        };
-        let (typed, table) = (read(TYPED_ROUTES_KEY).await?, read(ROUTES_KEY).await?);
-        let version = table.as_ref().map(|table| &table.version);
-        Ok(typed.filter(|typed| Some(&typed.version) == version).or(table))
+        let read = async |key: &str| self.bucket.get(key).await.map_err(bus_error);
+        let Some(table) = read(ROUTES_KEY).await? else { return Ok(None) };
+        let newest = route_table::newest(table, read(TYPED_ROUTES_KEY).await?);
+        // A damaged table is repaired by the next activation.
+        Ok(serde_json::from_slice(&newest).ok())
     }
 
-    /// Checks the workers of the active rules. If `publishes`, it publishes the table again if the
-    /// paths that they can serve have changed. `last` are the rules of the last check.
+    /// Checks the workers of the active rules. If the paths that they can serve have changed, the
+    /// active router publishes the table again. `last` are the rules of the last check.
     pub(crate) async fn check_workers(
         &self,
         last: &mut Option<Arc<Program>>,
-        publishes: bool,
+        activity: &Activity,
     ) -> Result<(), ActiveRulesError> {
         let Some(table) = self.published().await? else { return Ok(()) };
         let program = match last.take().filter(|last| last.version == table.version) {
@@ -247,9 +245,11 @@ impl ActiveRules {
             None => self.program(&table.version.as_str().into()).await?,
         };
         let unavailable = self.workers.check(&program).await;
-        // The table may have changed during the check.
-        let is_same = self.published().await?.is_some_and(|now| now == table);
-        if publishes && is_same && unavailable != table.unavailable {
+        if unavailable != table.unavailable
+            && activity.is_active().await
+            // The table may have changed during the check.
+            && self.published().await?.is_some_and(|now| now == table)
+        {
             self.publish_tables(&program, unavailable).await?;
         }
         *last = Some(program);

@@ -145,7 +145,7 @@ impl Queries {
 
     /// Runs a query for several inputs with one message, or one message per input if that is
     /// impossible: the worker does not support it, or the inputs or rows do not fit into a message.
-    /// It also does that if the message gets no permit.
+    /// Fails if the message gets no permit.
     async fn ask_together(
         &self,
         asked: &Asked<'_>,

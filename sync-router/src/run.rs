@@ -232,8 +232,7 @@ async fn check_workers(active_rules: ActiveRules, activity: Activity, shutdown: 
             () = shutdown.requested() => return,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
-        if let Err(error) = active_rules.check_workers(&mut last, activity.is_active().await).await
-        {
+        if let Err(error) = active_rules.check_workers(&mut last, &activity).await {
             tracing::debug!(%error, "cannot check the workers; retrying");
         }
     }

@@ -47,7 +47,7 @@ impl OwnPin {
         });
     }
 
-    /// Tells whether this router is the active one.
+    /// The role of this router: active or standby.
     pub(crate) fn activity(&self, bus: &Bus) -> Activity {
         Activity { own: self.0.subscribe(), bus: bus.clone() }
     }
@@ -59,7 +59,7 @@ impl OwnPin {
     }
 }
 
-/// Tells whether a router is the active one.
+/// The role of a router: active or standby.
 pub(crate) struct Activity {
     own: watch::Receiver<Option<String>>,
     bus: Bus,

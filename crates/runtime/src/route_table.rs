@@ -80,7 +80,7 @@ impl Watched {
 }
 
 /// The table with all types, if it is as new as the one that every router writes.
-fn newest(table: Bytes, typed: Option<Bytes>) -> Bytes {
+pub fn newest(table: Bytes, typed: Option<Bytes>) -> Bytes {
     let is_newest = |typed: &Bytes| version(typed).is_some_and(|of| version(&table) == Some(of));
     typed.filter(is_newest).unwrap_or(table)
 }

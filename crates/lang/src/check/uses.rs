@@ -63,15 +63,11 @@ pub(crate) struct Use {
 /// Infers the types of variables from the parameters that they are passed to.
 pub(crate) fn infer(rule: &mut Checked) {
     for used in &rule.uses {
-        if let Some(kind) = used.place.expected()
-            && let Some(variable) = rule.variables.get_mut(used.slot)
-        {
-            variable.learn(kind);
-        }
-        if let Where::Default(kind) = &used.place
-            && let Some(variable) = rule.variables.get_mut(used.slot)
-        {
+        let Some(variable) = rule.variables.get_mut(used.slot) else { continue };
+        if let Where::Default(kind) = &used.place {
             variable.learn_indirectly(kind);
+        } else if let Some(kind) = used.place.expected() {
+            variable.learn(kind);
         }
     }
     infer_from_lets(&rule.sync.steps, &mut rule.variables);

@@ -31,7 +31,7 @@ pub(crate) struct Variable {
     /// Type inferred from the parameters that it is passed to, if no type is declared.
     learnt: Option<ValueType>,
     /// Type of the parameters that get its value through a `let` or as an operand of `??`.
-    pub(super) passed_on: Option<ValueType>,
+    passed_on: Option<ValueType>,
     pub(crate) origin: Origin,
     /// Locations where it is bound; the values at all of them must be equal.
     pub(crate) places: Vec<Span>,
