@@ -82,6 +82,31 @@ fn every_reference_exists() {
 }
 
 #[test]
+fn asyncapi_marks_actions_with_effects() {
+    let program = compiled(&[]);
+    let document = describe::asyncapi(&program);
+    let described = document["info"]["description"].as_str().unwrap();
+    assert!(described.contains("`x-concert-effects`"), "{described}");
+    let mut marks = std::collections::BTreeSet::new();
+    for concept in program.concepts.iter().filter(|concept| &*concept.name != "Requesting") {
+        for action in &concept.actions {
+            for operation in ["ask", "serve"] {
+                let key = format!("{operation}_{}_{}", concept.name, action.name);
+                let mark = &document["operations"][&key]["x-concert-effects"];
+                assert_eq!(mark, &json!(action.has_effects), "{key}");
+            }
+            marks.insert(action.has_effects);
+        }
+        for query in &concept.queries {
+            let key = format!("serve_{}_{}", concept.name, query.name);
+            let operation = &document["operations"][&key];
+            assert!(operation.is_object() && operation.get("x-concert-effects").is_none(), "{key}");
+        }
+    }
+    assert_eq!(marks.len(), 2, "the specs have actions with and without effects");
+}
+
+#[test]
 fn response_body_has_types_from_the_specs() {
     let document = of_rule(
         r#"

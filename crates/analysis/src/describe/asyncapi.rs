@@ -31,7 +31,10 @@ pub fn asyncapi(program: &Program) -> Value {
                 "Messages on the bus, derived from the specs. ",
                 "The version is the version of rules and specs. ",
                 "`receive` is a message that clients can send: an invocation or a query. ",
-                "`send` is an event that the system publishes.",
+                "`send` is an event that the system publishes. ",
+                "`x-concert-effects` of an operation that invokes an action is true ",
+                "if the action changes state. ",
+                "If it is false, the action may be skipped after the deadline of its request.",
             ),
         },
         "defaultContentType": "application/json",
@@ -40,6 +43,9 @@ pub fn asyncapi(program: &Program) -> Value {
         "components": { "messages": messages, "schemas": schemas() },
     })
 }
+
+/// Extension of the operations that invoke an action: `true` if the spec has `effects`.
+const EFFECTS: &str = "x-concert-effects";
 
 #[derive(Default)]
 struct Document {
@@ -120,8 +126,9 @@ impl Document {
             Some("InvocationHeaders"),
         );
         self.channel(&asked, &format!("action.{of}.{name}.{{id}}"), &["id"], &[&asked]);
+        let ask = key("ask");
         self.operation(
-            &key("ask"),
+            &ask,
             "receive",
             &asked,
             format!(
@@ -145,6 +152,16 @@ impl Document {
         let failed = json!({ "$ref": "#/components/schemas/Failure" });
         let reply = any_of(outcome.into_iter().chain([failed]).collect());
         self.service(concept, name, of_params(&action.input, Secrets::Either), reply);
+        for operation in [ask, key("serve")] {
+            self.extend(&operation, EFFECTS, action.has_effects.into());
+        }
+    }
+
+    /// Adds a key to an operation.
+    fn extend(&mut self, operation: &str, key: &str, value: Value) {
+        if let Some(operation) = self.operations.get_mut(operation).and_then(Value::as_object_mut) {
+            operation.insert(key.to_owned(), value);
+        }
     }
 
     fn query(&mut self, concept: &ConceptSpec, query: &QuerySpec) {
