@@ -18,7 +18,7 @@ pub(super) fn suspects<'a>(
     rules.filter(|(rule, sync)| {
         sync.path() == Some(&explored.scope.path)
             && !explored.fired.contains(rule)
-            && !matches_only_faults(program, sync)
+            && !matches_undeclared_failure(program, sync)
     })
 }
 
@@ -57,9 +57,9 @@ pub(super) fn judge(
     }
 }
 
-/// Returns whether a rule matches only faults. Exploration has no faults, and such a rule gets a
+/// Returns whether a rule matches a failure that the spec does not declare. Such a rule gets a
 /// separate warning.
-fn matches_only_faults(program: &Program, sync: &Sync) -> bool {
+fn matches_undeclared_failure(program: &Program, sync: &Sync) -> bool {
     sync.when.iter().any(|pattern| {
         let concept = program.concepts.iter().find(|spec| spec.name == pattern.concept);
         let mut actions = concept.into_iter().flat_map(|spec| &spec.actions);

@@ -76,10 +76,13 @@ impl Rule<'_> {
             );
         } else if !spec.can_fail {
             let message = format!(
-                "`{}` declares no failure; this pattern matches only faults",
+                "`{}` declares no failure, and its faults match no pattern",
                 def.action.text
             );
-            self.diagnostics.push(Diagnostic::warning(NEVER_MATCHES, error.param.span, message));
+            self.diagnostics.push(
+                Diagnostic::warning(NEVER_MATCHES, error.param.span, message)
+                    .help("handle faults with `else (error)` in the rule that calls the action"),
+            );
         }
         Outcome::Failure
     }
