@@ -49,8 +49,19 @@ async fn typescript_worker_conforms() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn typescript_class_conforms() -> anyhow::Result<()> {
+    passes(&["node", "sdk/typescript/dist/conformance/class.js"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn python_worker_conforms() -> anyhow::Result<()> {
     passes(&PYTHON).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_class_conforms() -> anyhow::Result<()> {
+    let [python, _] = PYTHON;
+    passes(&[python, "sdk/python/conformance/class_worker.py"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
