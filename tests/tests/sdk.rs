@@ -1,7 +1,10 @@
-//! The SDKs for Python and TypeScript on the real system: secrets, refusals, and workers that are
-//! killed under load. `.ci/run` installs what they need.
+//! The SDKs for Python and TypeScript on the real system: secrets, refusals, workers that are
+//! killed under load, and an imported application. `.ci/run` installs what they need.
 
 #![expect(clippy::indexing_slicing, reason = "a response without these members fails the test")]
+
+#[path = "sdk/import.rs"]
+mod import;
 
 use std::net::SocketAddr;
 use std::path::Path;

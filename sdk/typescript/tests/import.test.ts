@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { test } from "node:test";
 import { readConcepts } from "../src/import/concepts.js";
 import { importProject } from "../src/import/import.js";
@@ -378,7 +378,10 @@ export const exclusions = ["/api/Shelf/check", "/api/Login/start"];`;
     "types are not needed at run time",
   );
   const open = join(mkdtempSync(join(tmpdir(), "concert-app-")), "app");
-  importProject({ ...options, directory: open, open: true });
+  importProject({ ...options, directory: open, open: true, sdk: "./sdk" });
+  assert.match(read(closed, "package.json"), /"concert-worker": "\^0.1.0"/);
+  const { dependencies } = JSON.parse(read(open, "package.json"));
+  assert.equal(dependencies["concert-worker"], `file:${resolve("sdk")}`);
   const routes = read(open, "syncs/passthrough.sync");
   assert.match(routes, /^    Shelf._books \(owner\) : \(book\)\n    collect \(book\) as rows/m);
   assert.match(routes, /^    Shelf.add \(owner, title, tags\?\) : \(book\)/m);

@@ -2,8 +2,12 @@
 /** `concert-import`: writes an application directory for a project of the TypeScript engine. */
 
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { importProject } from "./import.js";
+
+/** The package of this command, in the file `dist/src/import/cli.js`. */
+const PACKAGE = fileURLToPath(new URL("../../..", import.meta.url));
 
 const USAGE = `Writes an application directory for a project of the TypeScript engine
 
@@ -19,7 +23,8 @@ Options:
       --secrets         Declare inputs with names such as "password" as secrets
       --accept <NAME>   Accept a rule, a concept or a result such as "changed"; repeatable
       --concert <PATH>  Program that checks the result [default: concert]
-      --sdk <VALUE>     Version or path of the package concert-worker [default: ^0.1.0]
+      --sdk <VALUE>     Version or path of the package concert-worker [default: the path of the
+                        package that contains this command]
   -h, --help            Print help
 
 Exits with 1 unless every rule is exact or accepted, every class runs or is accepted, and
@@ -34,7 +39,7 @@ function main(): number {
       secrets: { type: "boolean", default: false },
       accept: { type: "string", multiple: true, default: [] },
       concert: { type: "string", default: "concert" },
-      sdk: { type: "string", default: "^0.1.0" },
+      sdk: { type: "string", default: PACKAGE },
       help: { type: "boolean", short: "h", default: false },
     },
   });

@@ -139,9 +139,9 @@ function readMethod(
   const [parameter] = node.parameters;
   let input: Field[] = [];
   if (parameter?.type) {
-    const type = types.read(parameter.type, "");
-    if (type.is !== "record") return "its input is not an object with known keys";
-    input = type.fields;
+    const shapes = types.shapes(parameter.type);
+    if (shapes?.length !== 1) return "its input is not an object with known keys";
+    input = shapes[0]!;
   } else if (parameter) {
     if (!ts.isObjectBindingPattern(parameter.name)) return "its input has no type";
     input = parameter.name.elements.map((of) => ({

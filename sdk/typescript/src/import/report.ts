@@ -164,6 +164,7 @@ const DIFFERENCES = [
   "- The calls of `then` run in order and stop at a failure.",
   "- A pattern without `error` matches successes only.",
   "- A row with the only key `error` is no row.",
-  "- Calls with equal values are made once, also for several frames.",
+  "- Frames whose calls have equal values are one frame, so these calls are made once. Two equal " +
+    "calls of one `then` remain two.",
   "- Failures have the status 200, because of `http.refusals` in `concert.toml`.",
 ];

@@ -1,7 +1,7 @@
 /** Writes the application directory. */
 
 import { mkdirSync, writeFileSync } from "node:fs";
-import { basename, dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import type { Concept } from "./concepts.js";
 import type { Project } from "./project.js";
 import { ruleText, wrap, type Rule } from "./rule.js";
@@ -179,7 +179,7 @@ function addPackage(specifier: string, into: Map<string, string>): void {
 function packageText({ sdk }: Application, packages: Map<string, string>): string {
   const isPath = /^[./]/.test(sdk);
   const dependencies = {
-    "concert-worker": isPath ? `file:${sdk}` : sdk,
+    "concert-worker": isPath ? `file:${resolve(sdk)}` : sdk,
     mongodb: "^7.9.0",
     tsx: "^4.23.0",
     ...Object.fromEntries([...packages].sort()),
