@@ -83,7 +83,7 @@ impl Default for RouterLimits {
             action_bytes: 512 * 1024,
             flows: NonZeroUsize::MIN.saturating_add(1023),
             bytes: 64 * 1024 * 1024,
-            firing_frames: 500,
+            firing_frames: 5000,
             queries: 64,
             query_timeout_ms: 5000,
             worker_grace_ms: 10_000,

@@ -52,7 +52,7 @@ impl Default for Limits {
         Self {
             actions_per_flow: 1000,
             depth: 64,
-            frames_per_firing: 500,
+            frames_per_firing: 5000,
             body_bytes: 512 * 1024,
             cached_flows: FLOWS,
             cached_actions: 16_384,

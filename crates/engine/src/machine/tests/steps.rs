@@ -237,6 +237,19 @@ fn firing_over_the_frame_limit_stops_the_request() {
 }
 
 #[test]
+fn collect_gathers_thousands_of_rows_by_default() {
+    let rule = format!(
+        "sync R\nwhen\n    {REQUEST}\nwhere\n    Shop._tags (item) : (tag)\n    collect tag as tags\nthen\n    Requesting.respond (request, tags)\n"
+    );
+    let mut bench = Bench::new(&rule);
+    let list: Vec<String> = (0..2000).map(|number| format!("n{number}")).collect();
+    let (query, input, rows) = tags("book", &list.iter().map(String::as_str).collect::<Vec<_>>());
+    bench.answer(query, input, rows);
+    let found = bench.request(json!({"path": "/go", "item": "book"}));
+    assert_eq!(body(&found[0])["tags"], json!(list));
+}
+
+#[test]
 fn rule_joins_the_siblings_of_a_fan_out() {
     let rules = format!(
         "sync Out\nwhen\n    {REQUEST}\nwhere\n    each one in list\nthen\n    Shop.price (item: one)\n\n\
