@@ -6,12 +6,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Response, header};
 use bytes::Bytes;
-use concert_runtime::blobs::{Blobs, BlobsError};
+use concert_runtime::blobs::{Blobs, BlobsError, CHUNKS_AHEAD};
 use concert_wire::envelope::encode;
 use concert_wire::id::FlowId;
 use concert_wire::large::Reference;
 use concert_wire::large::blob::{Manifest, escaped};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, future, stream,
+};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -142,7 +144,9 @@ impl Splicer {
         };
         let read = async |piece: Piece| match piece {
             Piece::Text(text) => Ok(Part::Text(text.into())),
-            Piece::Large(value) => self.blobs.manifest(&value).await.map(Part::Large),
+            Piece::Large(value) => {
+                self.blobs.manifest(&value).await.map(|found| Part::Large(found.into()))
+            }
         };
         let read: Result<Vec<_>, _> = stream::iter(body.into_pieces())
             .map(read)
@@ -152,10 +156,20 @@ impl Splicer {
         let body = read.map_err(|error| unreadable(flow, &error))?;
         let length: u64 = body.iter().map(Part::length).sum();
         let blobs = self.blobs.clone();
-        let bytes = stream::iter(body).flat_map(move |part| match part {
-            Part::Text(text) => stream::iter([Ok(text)]).left_stream(),
-            Part::Large(manifest) => blobs.chunks(manifest).map_ok(escape).right_stream(),
-        });
+        // Chunks are read ahead across the values, so that many small values take no longer.
+        let chunks = body.into_iter().flat_map(Part::chunks);
+        let bytes = stream::iter(chunks)
+            .map(move |chunk| match chunk {
+                Chunk::Text(text) => future::ready(Ok(text)).left_future(),
+                Chunk::Large(manifest, index) => {
+                    let is_plain = manifest.is_plain();
+                    let chunk = blobs.chunk(manifest, index);
+                    chunk
+                        .map_ok(move |text| if is_plain { text } else { escape(text) })
+                        .right_future()
+                }
+            })
+            .buffered(CHUNKS_AHEAD);
         let bytes = bytes.inspect_err(move |error| {
             let flow = flow.map(tracing::field::display);
             tracing::warn!(flow, %error, "a response is cut off: cannot read a large value");
@@ -174,10 +188,28 @@ impl Splicer {
 /// A part that is ready to be sent.
 enum Part {
     Text(Bytes),
-    Large(Manifest),
+    Large(Arc<Manifest>),
+}
+
+/// A part of a response that is in memory as a whole.
+enum Chunk {
+    Text(Bytes),
+    /// A chunk of a large value.
+    Large(Arc<Manifest>, usize),
 }
 
 impl Part {
+    fn chunks(self) -> impl Iterator<Item = Chunk> {
+        let (text, large) = match self {
+            Self::Text(text) => (Some(Chunk::Text(text)), None),
+            Self::Large(manifest) => (None, Some(manifest)),
+        };
+        let large = large.into_iter().flat_map(|manifest| {
+            (0..manifest.chunks()).map(move |index| Chunk::Large(manifest.clone(), index))
+        });
+        text.into_iter().chain(large)
+    }
+
     /// Length in the response, in bytes.
     fn length(&self) -> u64 {
         match self {

@@ -20,8 +20,10 @@ use crate::log::{self, PublishError};
 
 /// Maximum number of chunks that one connection sends and receives concurrently.
 const CHUNKS_IN_FLIGHT: usize = 32;
-/// Maximum number of chunks of one value that are sent or received ahead.
-const CHUNKS_AHEAD: usize = 2;
+/// Maximum number of chunks of one value that are sent ahead.
+const SENT_AHEAD: usize = 2;
+/// Maximum number of chunks that one reader receives ahead.
+pub const CHUNKS_AHEAD: usize = 4;
 /// Timeout of storing one message.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delays before a missing message is requested again: a replica may lag behind the leader.
@@ -185,20 +187,27 @@ impl Blobs {
         manifest: Manifest,
     ) -> impl Stream<Item = Result<Bytes, BlobsError>> + Send + use<> {
         let (blobs, manifest) = (self.clone(), Arc::new(manifest));
-        let chunks = stream::iter(0..manifest.chunks()).map(move |index| {
-            let (blobs, manifest) = (blobs.clone(), manifest.clone());
-            let chunk = async move { blobs.chunk(&manifest, index).await };
-            // A task, because a reader that pauses must not keep its permit.
-            let task = AbortOnDropHandle::new(tokio::spawn(chunk));
-            async move { task.await.map_err(unavailable)? }
-        });
-        chunks.buffered(CHUNKS_AHEAD)
+        let chunks = stream::iter(0..manifest.chunks());
+        chunks.map(move |index| blobs.chunk(manifest.clone(), index)).buffered(CHUNKS_AHEAD)
     }
 
-    async fn chunk(&self, manifest: &Manifest, index: usize) -> Result<Bytes, BlobsError> {
-        let subject = manifest.chunk_subject(index).ok_or(BlobError::Broken)?;
-        let body = self.get(subject).await?;
-        Ok(manifest.open_chunk(index, &body)?.into())
+    /// Starts to read and verify a chunk of a value; see [`chunks`](Self::chunks).
+    pub fn chunk(
+        &self,
+        manifest: Arc<Manifest>,
+        index: usize,
+    ) -> impl Future<Output = Result<Bytes, BlobsError>> + Send + use<> {
+        let blobs = self.clone();
+        let read = async move {
+            let subject = manifest.chunk_subject(index).ok_or(BlobError::Broken)?;
+            let body = blobs.get(subject).await?;
+            // Decryption takes milliseconds, in which other tasks must continue.
+            let opened = tokio::task::spawn_blocking(move || manifest.open_chunk(index, &body));
+            Ok::<_, BlobsError>(opened.await.map_err(unavailable)??.into())
+        };
+        // A task, because a reader that pauses must not keep its permit.
+        let task = AbortOnDropHandle::new(tokio::spawn(read));
+        async move { task.await.map_err(unavailable)? }
     }
 
     async fn get(&self, subject: String) -> Result<Bytes, BlobsError> {
@@ -259,7 +268,7 @@ impl Upload {
     }
 
     async fn send(&mut self) -> Result<(), BlobsError> {
-        while self.sending.len() >= CHUNKS_AHEAD {
+        while self.sending.len() >= SENT_AHEAD {
             self.sent().await?;
         }
         let message = self.writer.chunk(&self.buffer)?;
