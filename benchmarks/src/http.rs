@@ -20,6 +20,15 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+/// The head of a response: its status, its length and the length of the body, in bytes.
+struct Head {
+    status: u16,
+    head: usize,
+    length: usize,
+}
+
+/// Minimum size of the buffer for a body that is discarded, in bytes.
+const DISCARDED_BYTES: usize = 256 * 1024;
 const HEADERS_END: &[u8] = b"\r\n\r\n";
 
 impl Connection {
@@ -30,10 +39,51 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
-    /// Posts a JSON body and reads the whole response.
+    /// Posts a JSON body to a path below the base, and reads the whole response.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Answer> {
+        self.request("POST", &format!("/api{path}"), body).await
+    }
+
+    /// Sends a request, and reads the whole response.
+    pub(crate) async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<Answer> {
+        let Head { status, head, length } = self.send(method, path, body).await?;
+        let end = head + length;
+        while self.buffer.len() < end {
+            self.fill().await?;
+        }
+        Ok(Answer { status, body: self.buffer.get(head..end).unwrap_or_default().to_vec() })
+    }
+
+    /// Sends a request, and discards the body of the response. Returns its length, in bytes.
+    pub(crate) async fn download(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<usize> {
+        let Head { status, head, length } = self.send(method, path, body).await?;
+        if status != 200 {
+            bail!("{path} returned {status}");
+        }
+        let mut received = self.buffer.len() - head;
+        self.buffer.reserve(DISCARDED_BYTES);
+        while received < length {
+            self.buffer.clear();
+            self.fill().await?;
+            received += self.buffer.len();
+        }
+        Ok(length)
+    }
+
+    /// Sends a request, and reads the head of the response.
+    async fn send(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<Head> {
         let request = format!(
-            "POST /api{path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -58,11 +108,7 @@ impl Connection {
             .lines()
             .find_map(|line| line.strip_prefix("content-length:"))
             .context("the response has no content length")?;
-        let end = head + length.trim().parse::<usize>()?;
-        while self.buffer.len() < end {
-            self.fill().await?;
-        }
-        Ok(Answer { status, body: self.buffer.get(head..end).unwrap_or_default().to_vec() })
+        Ok(Head { status, head, length: length.trim().parse()? })
     }
 
     async fn fill(&mut self) -> anyhow::Result<()> {

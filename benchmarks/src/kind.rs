@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Timing,
     /// Cost of archiving, counting and tracing every flow.
     Observability,
+    /// Logins during uploads of books, and a list of books compared with a file of the same size.
+    Large,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             Self::Overload => "overload",
             Self::Timing => "timing",
             Self::Observability => "observability",
+            Self::Large => "large values",
         }
     }
 }

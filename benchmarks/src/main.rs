@@ -8,6 +8,7 @@ mod args;
 mod baseline;
 mod http;
 mod kind;
+mod large;
 mod load;
 mod measurement;
 mod observability;
@@ -128,6 +129,10 @@ async fn measure(
         report.timing = Some(timing::run(stack.address(), seconds).await?);
     }
     report.processes = stack.processes();
+    if args.only.is_empty() || args.only.contains(&Kind::Large) {
+        progress("large values, on a stack of their own");
+        report.large = Some(large::run(args, seconds, &progress).await?);
+    }
     if args.only.is_empty() || args.only.contains(&Kind::Observability) {
         progress("with and without archive, traces and metrics");
         report.observability = observability::run(args, seconds).await?;
@@ -148,6 +153,9 @@ async fn round(
     let is_chosen = |kind: &Kind| args.only.is_empty() || args.only.contains(kind);
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(is_chosen).collect();
     let mut measured = Vec::new();
+    if kinds.is_empty() {
+        return Ok(measured);
+    }
     for in_flight in args.in_flight.iter().copied() {
         let mut courses = vec![Course::Logout, Course::ShortLogout];
         if kinds.contains(&Kind::Login) {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::args::BenchArgs;
 use crate::baseline::{FIVE_MESSAGES, FOUR_MESSAGES, LOGIN_MESSAGES};
+use crate::large::Large;
 use crate::measurement::{Cost, Measurement, Soak, median};
 use crate::overload::Overload;
 use crate::process::Memory;
@@ -36,6 +37,8 @@ pub(crate) struct Report {
     pub(crate) overload: Option<Overload>,
     /// Failed logins with unknown usernames and with wrong passwords.
     pub(crate) timing: Option<Timing>,
+    /// Large values.
+    pub(crate) large: Option<Large>,
     /// Memory at the end.
     pub(crate) processes: Vec<Memory>,
     /// Cost of observability.
@@ -64,6 +67,7 @@ impl Report {
             beside_logins: None,
             overload: None,
             timing: None,
+            large: None,
             processes: Vec::new(),
             observability: Vec::new(),
             soak: Vec::new(),
@@ -131,6 +135,9 @@ impl Report {
         }
         if let Some(timing) = &self.timing {
             write_timing(text, timing)?;
+        }
+        if let Some(large) = &self.large {
+            large.write(text)?;
         }
         writeln!(text, "\n| process | resident MB | peak MB |\n|---|---:|---:|")?;
         for Memory { name, resident_mb, peak_mb } in &self.processes {

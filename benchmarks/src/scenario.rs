@@ -27,7 +27,7 @@ const ACCOUNTS: u64 = 16;
 /// Usernames for logins with a wrong password; enough of them to stay below the limit of failed
 /// logins per account.
 const TRIED_NAMES: u64 = 4096;
-const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 /// Requests before each measured run, to warm up connections, caches and code.
 const WARM_UP: u64 = 50;
 /// Live sessions; more than a run can end.
@@ -123,14 +123,8 @@ impl Scenarios {
 
     async fn steps(&self, stack: &BenchStack, kind: Kind, sessions: u64) -> anyhow::Result<Steps> {
         Ok(match kind {
-            Kind::Login | Kind::Overload | Kind::Timing | Kind::Observability => {
-                Arc::new(|number| {
-                    Some(Step {
-                        path: "/auth/login",
-                        body: credentials(number, PASSWORD),
-                        status: 200,
-                    })
-                })
+            Kind::Login | Kind::Overload | Kind::Timing | Kind::Observability | Kind::Large => {
+                logins()
             }
             Kind::FailedLogin => Arc::new(|number| {
                 let username = format!("bench{}", number % TRIED_NAMES);
@@ -148,6 +142,13 @@ impl Scenarios {
             }
         })
     }
+}
+
+/// Logins of the accounts in turn.
+pub(crate) fn logins() -> Steps {
+    Arc::new(|number| {
+        Some(Step { path: "/auth/login", body: credentials(number, PASSWORD), status: 200 })
+    })
 }
 
 /// Runs a load, and measures what the stack uses for it.

@@ -61,6 +61,12 @@ impl Extras {
         }
     }
 
+    /// Further settings.
+    pub(crate) fn with_env(env: &[(&str, &str)]) -> Self {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self { env: env.collect(), ..Self::default() }
+    }
+
     /// The second stack of `--versus`.
     pub(crate) fn versus(args: &BenchArgs) -> Self {
         Self { program: args.versus_program.clone(), env: args.versus.clone(), ..Self::default() }
