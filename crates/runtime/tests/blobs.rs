@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
 use concert_local_servers::{FindOptions, NatsOptions, NatsServer, find_or_fetch};
 use concert_runtime::blobs::{Blobs, BlobsError};
 use concert_runtime::bus::{Bus, BusArgs};
@@ -15,7 +19,7 @@ struct Server {
     blobs: Blobs,
     // Stopped before its directory is deleted.
     _nats: NatsServer,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 const PLACE: Place = Place::new([7; 16]);
@@ -29,13 +33,24 @@ async fn server(large_values_max_bytes: i64) -> Server {
     let limits = LogLimits { large_values_max_bytes, ..LogLimits::default() };
     streams::make_all(&bus, &[], &limits).await.unwrap();
     let blobs = Blobs::connect(&bus).await.unwrap();
-    Server { bus, blobs, _nats: nats, _dir: dir }
+    Server { bus, blobs, _nats: nats, dir }
 }
 
 impl Server {
     async fn messages(&self) -> u64 {
         self.bus.jetstream.get_stream(BLOBS).await.unwrap().cached_info().state.messages
     }
+}
+
+/// Disk space of all files below a directory, in bytes. Skips files that disappear.
+fn disk_space(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_space(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 /// A text of this many bytes, with characters of several bytes across the borders of chunks.
@@ -92,6 +107,25 @@ async fn missing_parts_are_expired_and_altered_ones_are_broken() {
     let broken = server.blobs.load(&reference).await;
     assert!(matches!(broken, Err(BlobsError::Broken(_))), "{broken:?}");
     stream.purge().await.unwrap();
+    assert_eq!(server.blobs.load(&reference).await, Err(BlobsError::Expired));
+}
+
+#[tokio::test]
+async fn expired_values_give_their_disk_space_back() {
+    let server = server(0).await;
+    let reference = server.blobs.store(PLACE, &text(6_000_000)).await.unwrap();
+    let full = disk_space(server.dir.path());
+    assert!(full > 6_000_000, "{full}");
+    let stream = server.bus.jetstream.get_stream(BLOBS).await.unwrap();
+    let mut config = stream.cached_info().config.clone();
+    (config.max_age, config.duplicate_window) = (Duration::from_secs(1), Duration::from_secs(1));
+    server.bus.jetstream.update_stream(config).await.unwrap();
+    let given_back = async {
+        while disk_space(server.dir.path()) > full / 10 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), given_back).await.unwrap();
     assert_eq!(server.blobs.load(&reference).await, Err(BlobsError::Expired));
 }
 

@@ -6,8 +6,8 @@
 mod forget;
 mod listeners;
 mod outages;
-mod queries;
-mod secrets;
+pub(crate) mod queries;
+pub(crate) mod secrets;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The archive stores no encrypted secret.
+//! The archive stores no encrypted secret, and no content of a book.
 
 use anyhow::Context;
 use concert_tests::{Part, System};
@@ -26,7 +26,7 @@ pub(crate) fn without_secrets(mut value: Value) -> Value {
 }
 
 /// The strings and bodies of all documents of the archive.
-async fn stored(system: &System) -> anyhow::Result<String> {
+pub(crate) async fn stored(system: &System) -> anyhow::Result<String> {
     fn collect(value: &Bson, text: &mut String) {
         match value {
             Bson::String(found) => text.push_str(found),
