@@ -157,11 +157,16 @@ impl Api {
             let (parts, body) = posted(request)?;
             let client = self.client(&parts);
             let deadline = Instant::now() + within;
-            let body = self.bodies.read(client, &parts.headers, body, deadline, None).await?.object;
+            let flow = clock::new_flow();
+            // The edge does not know the keys of the action.
+            let place = (None, self.sealer.root_place(flow));
+            let received = self.bodies.read(client, &parts.headers, body, deadline, place).await?;
+            let Received { object: body, large_bytes } = received;
             let _admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
-            let counted = self.count(client, encode(&body).len())?;
+            let counted = self.count(client, encode(&body).len() + counted_bytes(large_bytes))?;
             self.connected().await?;
-            let result = passthrough::call(&self.bus, &self.sealer, target, &body, within).await;
+            let called = (target, flow);
+            let result = passthrough::call(&self.bus, &self.sealer, called, &body, within).await;
             settle(counted, &result);
             let response = result?;
             let flow = flow_of(&response);
@@ -182,7 +187,7 @@ impl Api {
         let client = self.client(&parts);
         let received = match target.method.takes_body() {
             true => {
-                let place = Some((route, self.place(client, path, &parts.headers)?));
+                let place = (Some(route), self.place(client, path, &parts.headers)?);
                 self.bodies.read(client, &parts.headers, body, deadline, place).await?
             }
             false => Received::default(),

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::body_slots::{BodySlot, BodySlots};
 use crate::client::Holder;
 use crate::error::{EdgeError, Misfit};
+use crate::quotas::Quotas;
 use crate::scan::{NO_REFERENCE, accepts_large};
 use crate::uploads::{Uploads, has_large};
 
@@ -44,6 +45,11 @@ pub struct BodyLimits {
     /// in base64 may have 48 MiB. 0 turns large values off.
     #[schemars(range(min = 0, max = VALUE_MAX_BYTES))]
     pub large_value_limit_bytes: u64,
+    /// Maximum size of the stored large values of one client address (per /64 for IPv6), in percent
+    /// of `log.large_values_max_bytes`, for the requests of one edge; further requests with large
+    /// values get 429 until the oldest values expire. 100 turns the limit off.
+    #[schemars(range(min = 1, max = 100))]
+    pub client_large_values_percent: u8,
     /// Maximum number of concurrent requests with large values; excess requests get 503.
     #[schemars(range(min = 1, max = 1024))]
     pub max_uploads: usize,
@@ -66,6 +72,7 @@ impl Default for BodyLimits {
             body_limit_bytes: 256 * 1024,
             string_limit_chars: 32 * 1024,
             large_value_limit_bytes: VALUE_MAX_BYTES,
+            client_large_values_percent: 25,
             max_uploads: 16,
             max_downloads: 64,
             body_grace_ms: 5000,
@@ -101,12 +108,12 @@ impl Bodies {
     }
 
     /// `slots`: maximum number of bodies that are read concurrently. `max_payload`: maximum message
-    /// size of NATS, in bytes. `blobs`: stores large values.
+    /// size of NATS, in bytes. `blobs`: stores large values, with the quota of each client.
     pub(crate) fn new(
         limits: &BodyLimits,
         slots: usize,
         max_payload: usize,
-        blobs: Option<Blobs>,
+        blobs: Option<(Blobs, Quotas)>,
     ) -> Self {
         let mut limits = limits.clone();
         let fitting = fitting(max_payload);
@@ -128,7 +135,8 @@ impl Bodies {
         self.slots.has_room()
     }
 
-    /// Reads and parses a body. Large values in keys of the target's route are stored at its place.
+    /// Reads and parses a body. Large values in keys of the route are stored at the place. `None`
+    /// stands for a route with all keys.
     ///
     /// # Errors
     /// It is not JSON, too large or too slow, other clients need the slot, or a large value cannot
@@ -139,18 +147,17 @@ impl Bodies {
         headers: &HeaderMap,
         body: Body,
         deadline: Instant,
-        target: Option<(&Route, Place)>,
+        (route, place): (Option<&Route>, Place),
     ) -> Result<Received, EdgeError> {
         // A body of no bytes has no type.
         if !is_json(headers) && !body.is_end_stream() {
             return Err(EdgeError::ContentType);
         }
         let slot = self.slots.take(client).ok_or(EdgeError::Overloaded)?;
-        let may_be_large =
-            |(route, _): &(&Route, Place)| route.keys.values().any(|key| accepts_large(&key.kind));
-        let uploads = self.uploads.as_ref().zip(target.filter(may_be_large));
+        let may_be_large = |route: &Route| route.keys.values().any(|key| accepts_large(&key.kind));
+        let uploads = self.uploads.as_ref().filter(|_| route.is_none_or(may_be_large));
         let limit = self.limits.body_limit_bytes;
-        let total = limit + uploads.as_ref().map_or(0, |(uploads, _)| uploads.limit());
+        let total = limit + uploads.map_or(0, Uploads::limit);
         let announced = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -171,17 +178,16 @@ impl Bodies {
             let object =
                 value::object(text).map_err(|error| EdgeError::BadRequest(error.to_string()))?;
             let is_small = bytes.len() as u64 <= INLINE_MAX_BYTES;
-            let stays = |(_, (route, _)): &(_, (&Route, _))| is_small || !has_large(route, &object);
-            if uploads.as_ref().is_none_or(stays) {
-                refuse_references(target.map(|(route, _)| route), &object)?;
+            if uploads.is_none() || is_small || !has_large(route, &object) {
+                refuse_references(route, &object)?;
                 return Ok(Received { object, large_bytes: 0 });
             }
         }
         // Without uploads, a body that exceeds the limit does not get here.
-        let (uploads, target) = uploads.ok_or(EdgeError::TooLarge(limit))?;
+        let uploads = uploads.ok_or(EdgeError::TooLarge(limit))?;
         incoming.upload_slot = Some(uploads.take_slot(client)?);
-        let rest = (!is_whole).then_some(incoming);
-        uploads.read(bytes.freeze(), rest, target, limit).await
+        let body = (bytes.freeze(), incoming, is_whole);
+        uploads.read(client, body, (route, place), limit).await
     }
 }
 
@@ -304,6 +310,7 @@ mod tests {
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(60);
+    const PLACE: Place = Place::new([7; 16]);
 
     fn bodies(slots: usize) -> Bodies {
         Bodies::new(&BodyLimits::default(), slots, 2 << 20, None)
@@ -326,7 +333,8 @@ mod tests {
         let json = HeaderValue::from_static("application/json");
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
         let client = Some(Holder::V4([192, 0, 2, client]));
-        let read = bodies.read(client, &headers, body, Instant::now() + DEADLINE, None).await;
+        let read =
+            bodies.read(client, &headers, body, Instant::now() + DEADLINE, (None, PLACE)).await;
         read.map(|received| received.object)
     }
 

@@ -131,6 +131,8 @@ pub(crate) enum EdgeError {
     TooLarge(usize),
     #[error("`{0}` is larger than {1} bytes")]
     LargeValue(String, u64),
+    #[error("this client has stored too many large values; retry in {0} s")]
+    Quota(u64),
     #[error("the storage for large values is full; retry later")]
     StorageFull,
     #[error("the response contains a large value that has expired")]
@@ -202,7 +204,7 @@ impl EdgeError {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::Expired(_) => StatusCode::GONE,
-            Self::Rate(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Rate(_) | Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -254,7 +256,9 @@ impl EdgeError {
             | Self::Worker(_) => {
                 drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
-            Self::Rate(wait_s) => drop(headers.insert(header::RETRY_AFTER, (*wait_s).into())),
+            Self::Rate(wait_s) | Self::Quota(wait_s) => {
+                drop(headers.insert(header::RETRY_AFTER, (*wait_s).into()))
+            }
             // The connection may hold a body that was not read.
             Self::TransferCoding => {
                 drop(headers.insert(header::CONNECTION, HeaderValue::from_static("close")))

@@ -25,6 +25,7 @@ mod page;
 mod passthrough;
 mod pending;
 mod protocol;
+mod quotas;
 mod rates;
 mod repeats;
 mod requesting;

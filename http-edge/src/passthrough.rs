@@ -9,6 +9,7 @@ use axum::http::Response;
 use concert_runtime::bus::Bus;
 use concert_runtime::service::{self, NoAnswer};
 use concert_wire::envelope::{ERROR, Fault, Object};
+use concert_wire::id::FlowId;
 use concert_wire::name::{ActionName, ConceptName};
 use concert_wire::seal::Sealer;
 use schemars::JsonSchema;
@@ -124,14 +125,15 @@ impl Passthrough {
     }
 }
 
-/// Executes an action or runs a query, and returns its result as the response.
+/// Executes an action or runs a query, and returns its result as the response. An action starts the
+/// flow.
 ///
 /// # Errors
 /// The input contains a seal, the concept rejects it, or there is no result in time.
 pub(crate) async fn call(
     bus: &Bus,
     sealer: &Sealer,
-    target: &Target,
+    (target, flow): (&Target, FlowId),
     body: &Object,
     within: Duration,
 ) -> Result<Response<Pieces>, EdgeError> {
@@ -139,7 +141,7 @@ pub(crate) async fn call(
         return Err(Misfit::new(name, body::NO_SEAL).into());
     }
     let called = (target.concept.as_str(), target.action.as_str());
-    let answer = service::ask(bus, called, None, body, within).await.map_err(refusal)?;
+    let answer = service::ask(bus, called, Some(flow), body, within).await.map_err(refusal)?;
     let status = match Fault::of(&answer.body) {
         Some(fault @ (Fault::Throttled | Fault::Expired)) => fault.status(),
         _ if answer.body.contains_key(ERROR) => 400,

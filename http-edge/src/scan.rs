@@ -34,13 +34,14 @@ pub(crate) struct ScanLimits {
     pub(crate) large: u64,
 }
 
-/// Reads a body. Values of keys that the route does not name become `null` and are not stored.
+/// Reads a body. Values of keys that the route does not name become `null` and are not stored. `None`
+/// stands for a route with all keys.
 ///
 /// # Errors
 /// The body is malformed or exceeds a limit, or a value cannot be stored.
 pub(crate) fn scan(
     body: impl Read,
-    route: &Route,
+    route: Option<&Route>,
     limits: ScanLimits,
     store: &mut impl Store,
 ) -> Result<Vec<u8>, EdgeError> {
@@ -59,6 +60,9 @@ pub(crate) fn scan(
     }
     Ok(text)
 }
+
+/// A key of a route with all keys.
+const ANY: RouteKey = RouteKey { required: false, secret: false, kind: Type::Any };
 
 /// Counts the bytes of a body, except while it is paused.
 struct Meter {
@@ -117,7 +121,7 @@ struct Scan<'a, R: Read, S> {
 }
 
 impl<R: Read, S: Store> Scan<'_, R, S> {
-    fn body(mut self, route: &Route) -> Result<(), Stop> {
+    fn body(mut self, route: Option<&Route>) -> Result<(), Stop> {
         if self.reader.peek()? != ValueType::Object {
             return Err(EdgeError::BadRequest("expected a JSON object".to_owned()).into());
         }
@@ -128,12 +132,16 @@ impl<R: Read, S: Store> Scan<'_, R, S> {
     }
 
     /// Copies the keys of the route in an object of the body; `None` is the body itself.
-    fn members(&mut self, route: &Route, object: Option<&str>) -> Result<(), Stop> {
+    fn members(&mut self, route: Option<&Route>, object: Option<&str>) -> Result<(), Stop> {
         self.reader.begin_object()?;
         self.writer.begin_object()?;
         while self.reader.has_next()? {
             let name = self.reader.next_name_owned()?;
             self.writer.name(&name)?;
+            let Some(route) = route else {
+                self.value(&name, &ANY)?;
+                continue;
+            };
             let name = match object {
                 // A key with a dot is no path.
                 _ if nested::is_path(&name) => None,
@@ -145,7 +153,7 @@ impl<R: Read, S: Store> Scan<'_, R, S> {
             match (key, name.as_ref()) {
                 (Some((name, key)), _) => self.value(name, key)?,
                 (None, Some(name)) if is_object && route.keys_in(name).next().is_some() => {
-                    self.members(route, Some(name))?;
+                    self.members(Some(route), Some(name))?;
                 }
                 (None, _) => {
                     // A name that occurs twice is still found.

@@ -20,6 +20,7 @@ use concert_runtime::metrics;
 use concert_runtime::nats;
 use concert_runtime::process::Shutdown;
 use concert_runtime::setting::DAY_MS;
+use concert_runtime::streams::LogLimits;
 use concert_wire::seal::Sealer;
 use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
@@ -44,6 +45,7 @@ use crate::metrics::Metrics;
 use crate::page::{BadPage, Page, PageAccess, PageArgs, WorkerProblems};
 use crate::passthrough::{Passthrough, PassthroughArgs};
 use crate::pending::Pending;
+use crate::quotas::Quotas;
 use crate::rates::{RateLimits, Rates};
 use crate::repeats::UsedSecrets;
 use crate::routes::Routes;
@@ -314,7 +316,7 @@ async fn bind(address: &ListenAddress, setting: &'static str) -> Result<TcpListe
 pub fn run<'a>(
     bus: Bus,
     listeners: Listeners,
-    (args, page_args): (&'a EdgeArgs, &'a PageArgs),
+    (args, page_args, log): (&'a EdgeArgs, &'a PageArgs, &'a LogLimits),
     keys_dir: &'a Path,
     shutdown: Shutdown,
 ) -> BoxFuture<'a, Result<Running, StartError>> {
@@ -347,6 +349,7 @@ pub fn run<'a>(
         let max_payload = bus.client.max_payload();
         let blobs = Blobs::connect(&bus).await?;
         let (body_limits, slots) = (&args.limits.bodies, args.limits.admission.max_requests);
+        let quotas = Quotas::new(body_limits.client_large_values_percent, log);
         let deadline = Duration::from_millis(args.limits.deadline_ms);
         let api = Api {
             descriptions: Descriptions::new(
@@ -369,7 +372,7 @@ pub fn run<'a>(
             keys: edge_keys,
             limits: args.limits.clone(),
             admission: Admission::new(args.limits.admission.clone()),
-            bodies: Bodies::new(body_limits, slots, max_payload, Some(blobs.clone())),
+            bodies: Bodies::new(body_limits, slots, max_payload, Some((blobs.clone(), quotas))),
             splicer: Splicer::new(blobs, body_limits.max_downloads, deadline),
             rates: Rates::new(&args.limits.rates),
             used_secrets: UsedSecrets::default(),

@@ -10,6 +10,7 @@ use concert_wire::large::{INLINE_MAX_BYTES, Place, Reference, any_text};
 use concert_wire::nested;
 use concert_wire::routes::Route;
 use concert_wire::value;
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use crate::bodies::{BodyLimits, Incoming, Received};
 use crate::body_slots::{BodySlot, BodySlots};
 use crate::client::Holder;
 use crate::error::EdgeError;
+use crate::quotas::Quotas;
 use crate::scan::{ScanLimits, Store, scan};
 
 /// Parts of a body between the connection and the scanner.
@@ -26,6 +28,7 @@ const PARTS_AHEAD: usize = 2;
 /// Stores large values with a limit of concurrent uploads, which clients share fairly.
 pub(crate) struct Uploads {
     blobs: Blobs,
+    quotas: Arc<Quotas>,
     slots: Arc<BodySlots>,
     /// Maximum size of one value, in bytes.
     limit: u64,
@@ -33,10 +36,10 @@ pub(crate) struct Uploads {
 
 impl Uploads {
     /// `None` if the limits turn large values off.
-    pub(crate) fn new(limits: &BodyLimits, blobs: Blobs) -> Option<Self> {
+    pub(crate) fn new(limits: &BodyLimits, (blobs, quotas): (Blobs, Quotas)) -> Option<Self> {
         let limit = limits.large_value_limit_bytes;
         let slots = BodySlots::new(limits.max_uploads);
-        (limit > 0).then_some(Self { blobs, slots, limit })
+        (limit > 0).then_some(Self { blobs, quotas: Arc::new(quotas), slots, limit })
     }
 
     /// Maximum size of the large values of one body, in bytes.
@@ -48,49 +51,62 @@ impl Uploads {
         self.slots.take(client).ok_or(EdgeError::Overloaded)
     }
 
-    /// Reads a body: its first bytes, and the rest if it has not arrived. `rest_limit`: maximum
-    /// size without large values, in bytes.
+    /// Reads a body: its first bytes, and the rest if it has not arrived. The slots of the body are
+    /// occupied until its values are stored. `rest_limit`: maximum size without large values, in
+    /// bytes.
     ///
     /// # Errors
     /// It is not JSON, too large or too slow, or a value cannot be stored.
     pub(crate) async fn read(
         &self,
-        first: Bytes,
-        rest: Option<Incoming<'_>>,
-        (route, place): (&Route, Place),
+        client: Option<Holder>,
+        (first, mut incoming, is_whole): (Bytes, Incoming<'_>, bool),
+        (route, place): (Option<&Route>, Place),
         rest_limit: usize,
     ) -> Result<Received, EdgeError> {
         let (sender, parts) = mpsc::channel(PARTS_AHEAD);
         let limits = ScanLimits { rest: rest_limit, large: self.limit };
-        let route = route.clone();
-        let (handle, blobs) = (Handle::current(), self.blobs.clone());
-        let mut values = Values { handle, blobs, place, current: None, bytes: 0 };
+        let route = route.cloned();
+        let mut values = Values {
+            handle: Handle::current(),
+            blobs: self.blobs.clone(),
+            quotas: self.quotas.clone(),
+            client,
+            place,
+            current: None,
+            bytes: 0,
+        };
         let scanned = tokio::task::spawn_blocking(move || {
-            let text = scan(Parts { current: first, parts }, &route, limits, &mut values)?;
+            let text = scan(Parts { current: first, parts }, route.as_ref(), limits, &mut values)?;
             let object =
                 value::object(&text).map_err(|error| EdgeError::BadRequest(error.to_string()))?;
             Ok(Received { object, large_bytes: values.bytes })
         });
-        if let Some(mut incoming) = rest {
-            while let Some(part) = incoming.next(None).await? {
-                let waiting = Instant::now();
-                if sender.send(part).await.is_err() {
-                    // The scanner has stopped with an error.
-                    break;
-                }
-                incoming.exclude(waiting.elapsed());
+        while !is_whole && let Some(part) = incoming.next(None).await? {
+            let waiting = Instant::now();
+            if sender.send(part).await.is_err() {
+                // The scanner has stopped with an error.
+                break;
             }
+            incoming.exclude(waiting.elapsed());
         }
         drop(sender);
         scanned.await.unwrap_or(Err(EdgeError::Unavailable))
     }
 }
 
-/// True if a key of the route has a string that is stored beside the log.
-pub(crate) fn has_large(route: &Route, body: &Object) -> bool {
-    let is_large = |text: &str| text.len() as u64 > INLINE_MAX_BYTES;
-    let mut used = route.keys.keys().filter_map(|name| nested::get(body, name));
-    used.any(|value| any_text(value, &is_large))
+/// True if a key of the route has a string that is stored beside the log. `None` stands for a route
+/// with all keys.
+pub(crate) fn has_large(route: Option<&Route>, body: &Object) -> bool {
+    let is_large =
+        |value: &Value| any_text(value, &|text: &str| text.len() as u64 > INLINE_MAX_BYTES);
+    match route {
+        None => body.values().any(is_large),
+        Some(route) => {
+            let mut used = route.keys.keys().filter_map(|name| nested::get(body, name));
+            used.any(is_large)
+        }
+    }
 }
 
 /// A body that arrives in parts; reading waits for them.
@@ -115,6 +131,8 @@ impl Read for Parts {
 struct Values {
     handle: Handle,
     blobs: Blobs,
+    quotas: Arc<Quotas>,
+    client: Option<Holder>,
     place: Place,
     current: Option<Upload>,
     /// Size of all values, in bytes.
@@ -123,6 +141,7 @@ struct Values {
 
 impl Store for Values {
     fn push(&mut self, bytes: &[u8]) -> Result<(), EdgeError> {
+        self.quotas.take(self.client, bytes.len() as u64)?;
         let upload = self.current.get_or_insert_with(|| self.blobs.upload(self.place));
         self.bytes += bytes.len() as u64;
         self.handle.block_on(upload.push(bytes)).map_err(refusal)

@@ -9,6 +9,8 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use crate::archive::queries::flows;
+use crate::archive::secrets::stored;
 use crate::reader::{PASSWORD, Reader};
 
 /// The responses need no worker.
@@ -142,26 +144,32 @@ async fn large_values_come_back_equal_and_edge_keeps_little_memory() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repetition_stores_a_value_once_and_the_log_has_no_content() -> anyhow::Result<()> {
-    let (system, _rules) = system(&[]).await?;
+async fn repetition_stores_a_value_once_and_log_and_archive_have_no_content() -> anyhow::Result<()>
+{
+    let (mut system, _rules) = system(&[]).await?;
+    system.start_part(Part::Archive)?;
     let marker = "MarkerOfTheContent";
     let body = json!({ "text": marker.repeat(50_000) }).to_string().into_bytes();
     let headers = [("content-type", "application/json"), ("idempotency-key", "k1")];
     let post = || http::post_with(system.address(), "/api/echo", body.clone(), &headers);
     let first = post().await?;
     assert_eq!(first.status, 200, "{:.300}", first.body.to_string());
-    let stored = blobs(&system).await?;
+    let once = blobs(&system).await?;
     let second = post().await?;
     assert_eq!(second.headers["concert-flow"], first.headers["concert-flow"]);
     assert!(second.body == first.body);
-    assert_eq!(blobs(&system).await?, stored);
+    assert_eq!(blobs(&system).await?, once);
     // Another request has another place.
     let other = system.post("/echo", &json!({ "text": marker.repeat(50_000) })).await?;
     assert_eq!(other.status, 200);
-    assert_eq!(blobs(&system).await?, 2 * stored);
+    assert_eq!(blobs(&system).await?, 2 * once);
 
     let small = system.post("/echo", &json!({ "text": "AnotherMarker" })).await?;
     assert_eq!(small.status, 200);
+    // The archive reads flows in the order of the log.
+    flows(&system, &json!({ "path": "/echo" }), 3).await?;
+    let archived = stored(&system).await?;
+    assert!(archived.contains("AnotherMarker") && !archived.contains(marker));
     let files = files(&system.servers.dir().join("nats"))?;
     let has = |text: &str| {
         let text = text.as_bytes();
@@ -222,12 +230,67 @@ async fn too_large_alike_and_expired_values_are_refused() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_storage_refuses_large_values_only() -> anyhow::Result<()> {
-    let (system, _rules) = system(&[("CONCERT_LOG__LARGE_VALUES_MAX_BYTES", "1000000")]).await?;
+    let settings = [
+        ("CONCERT_LOG__LARGE_VALUES_MAX_BYTES", "1000000"),
+        ("CONCERT_HTTP__CLIENT_LARGE_VALUES_PERCENT", "100"),
+    ];
+    let (system, _rules) = system(&settings).await?;
     let full = system.post("/echo", &json!({ "text": text(3_000_000) })).await?;
     let error = "the storage for large values is full; retry later";
     assert_eq!((full.status, full.body["error"].as_str()), (503, Some(error)));
     assert_eq!(full.headers["retry-after"], "1");
     let small = system.post("/echo", &json!({ "text": "small" })).await?;
     assert_eq!(small.brief(), (200, r#"{"text":"small"}"#.to_owned()));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_stores_only_its_part_of_the_large_values() -> anyhow::Result<()> {
+    let (system, _rules) = system(&[
+        ("CONCERT_HTTP__TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("CONCERT_LOG__LARGE_VALUES_MAX_BYTES", "10000000"),
+        ("CONCERT_HTTP__CLIENT_LARGE_VALUES_PERCENT", "1"),
+    ])
+    .await?;
+    let post = async |client: &str, bytes: usize| {
+        let headers = [("content-type", "application/json"), ("x-forwarded-for", client)];
+        let body = json!({ "text": text(bytes) }).to_string().into_bytes();
+        http::post_with(system.address(), "/api/echo", body, &headers).await
+    };
+    assert_eq!(post("192.0.2.1", 60_000).await?.status, 200);
+    let refused = post("192.0.2.1", 60_000).await?;
+    // 49 hours, and the hour in which the values are added up.
+    let error = "this client has stored too many large values; retry in 180000 s";
+    assert_eq!((refused.status, refused.body["error"].as_str()), (429, Some(error)));
+    assert_eq!(refused.headers["retry-after"], "180000");
+    assert_eq!(post("192.0.2.1", 1000).await?.status, 200);
+    assert_eq!(post("192.0.2.2", 60_000).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_and_queries_without_a_rule_have_large_values() -> anyhow::Result<()> {
+    let exposed = r#"{
+        "Library.createDocument" = "used by the test",
+        "Library._getDocumentDetails" = "used by the test",
+        "Library._getDocumentByName" = "used by the test",
+    }"#;
+    let system = System::reader(&[("CONCERT_HTTP__PASSTHROUGH", exposed)]).await?;
+    let ada = Reader::sign_up(&system, "ada").await?;
+    for bytes in [40_000, 400_000] {
+        let (name, content) = (format!("{bytes}"), text(bytes));
+        let book = json!({ "name": name, "epubContent": content, "library": ada.library });
+        let made = system.post("/Library/createDocument", &book).await?;
+        assert_eq!(made.status, 200, "{:.300}", made.body.to_string());
+        assert_eq!(made.headers["concert-answered-by"], "concept");
+        let document = json!({ "document": made.text("document")? });
+        let shown = system.post("/Library/_getDocumentDetails", &document).await?;
+        assert!(shown.body["rows"][0]["document"]["epubContent"] == content, "{}", shown.status);
+    }
+    // The edge resolves nothing, so the worker counts the characters.
+    let long = json!({ "library": ada.library, "name": text(40_000) });
+    let refused = system.post("/Library/_getDocumentByName", &long).await?;
+    let error = "`name` must be a string of at most 255 characters";
+    assert_eq!((refused.status, refused.body["error"].as_str()), (400, Some(error)));
     Ok(())
 }

@@ -11,7 +11,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let listeners = concert_http_edge::listen(&settings.http, &settings.console).await?;
     let start = async |bus, shutdown| {
         let keys = settings.app.keys_dir();
-        let args = (&settings.http, &settings.console);
+        let args = (&settings.http, &settings.console, &settings.log);
         Ok(concert_http_edge::run(bus, listeners, args, &keys, shutdown).await?)
     };
     let deadline = Duration::from_millis(settings.http.limits.deadline_ms);

@@ -77,7 +77,7 @@ pub(super) async fn start(
         concert_http_edge::run(
             edge_bus,
             listeners,
-            (&settings.http, &settings.console),
+            (&settings.http, &settings.console, &settings.log),
             &keys_dir,
             edge_shutdown.clone(),
         )

@@ -134,6 +134,11 @@ impl Reference {
         self.bytes == text.len() as u64 && self.digest == ValueDigest::of(text)
     }
 
+    /// Place of the value.
+    pub(crate) const fn place(&self) -> Place {
+        self.place
+    }
+
     /// Length of the value, in bytes of UTF-8.
     pub const fn bytes(&self) -> u64 {
         self.bytes
@@ -236,6 +241,11 @@ pub fn texts_mut(object: &mut Object) -> Vec<&mut String> {
 /// Returns whether a value of the object holds a reference; see [`holds_reference`].
 pub fn is_in(object: &Object) -> bool {
     object.values().any(holds_reference)
+}
+
+/// Returns whether a value of the object holds a reference other than the `known` ones.
+pub fn is_other_in(object: &Object, known: &impl Fn(&Reference) -> bool) -> bool {
+    object.values().any(|value| holds_other(value, known))
 }
 
 /// Reason why input with a text in the form of a reference is refused.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::id::FlowId;
 use crate::keyring::{Key, LiveKeyring, is_key_id};
-use crate::large::Place;
+use crate::large::{Place, Reference};
 use crate::secret::Secret;
 
 const PREFIX: &str = "sealed:";
@@ -72,6 +72,18 @@ impl Sealer {
         Place::derived(self.keys.now().current(), parts)
     }
 
+    /// The place of large values in the input of an action that starts this flow.
+    pub fn root_place(&self, flow: FlowId) -> Place {
+        root_place(self.keys.now().current(), flow)
+    }
+
+    /// Returns whether a value was stored for the action that starts this flow, under any key.
+    /// References of other flows are not accepted there: they could be copied from the log.
+    pub fn is_of_root(&self, flow: FlowId, reference: &Reference) -> bool {
+        let keys = self.keys.now();
+        keys.keys().any(|key| root_place(key, flow) == reference.place())
+    }
+
     /// Opens a sealed value of this flow.
     ///
     /// # Errors
@@ -105,6 +117,10 @@ fn parts(sealed: &str) -> Option<(&str, Vec<u8>)> {
 /// Returns whether a value has the prefix of a seal. Only [`Sealer::open`] verifies it.
 pub fn looks_sealed(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.starts_with(PREFIX))
+}
+
+fn root_place(key: &Key, flow: FlowId) -> Place {
+    Place::derived(key, &[b"root", flow.uuid().as_bytes()])
 }
 
 fn cipher(key: &Key) -> Aes256Siv {

@@ -4,6 +4,7 @@ use concert_lang::spec::{self, ActionSpec};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Completion, Fault, Object};
 use concert_wire::id::{ActionId, FlowId};
+use concert_wire::large::Reference;
 use concert_wire::name::{ActionName, ConceptName};
 use concert_wire::position::Position;
 use concert_wire::seal::{SealError, Sealer};
@@ -126,8 +127,8 @@ pub fn intake(
         Err(error) => return fault(Fault::Invalid, Object::new(), error.to_string()),
     };
     let is_root = invocation.is_root();
-    // No large value is stored before a flow begins, except those of a request to the edge.
-    if is_root && large::is_in(&input) {
+    let is_own = |reference: &Reference| sealer.is_of_root(invocation.flow, reference);
+    if is_root && large::is_other_in(&input, &is_own) {
         return fault(Fault::Invalid, Object::new(), large::NOT_ACCEPTED.to_owned());
     }
     let opened = sealing::open(sealer, invocation.flow, &spec.input, &input);

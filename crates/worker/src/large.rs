@@ -224,6 +224,6 @@ impl LargeRows {
     /// Returns whether a row contains a reference that its handler did not get from here.
     pub(crate) fn holds_forged(&self, row: &Object) -> bool {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        row.values().any(|value| large::holds_other(value, &|found| given.contains(found)))
+        large::is_other_in(row, &|found| given.contains(found))
     }
 }

@@ -226,8 +226,8 @@ async fn ask_each(
     Ok((flow, Object::from_iter([("results".to_owned(), json!(results))])))
 }
 
-/// Enqueues the action as the root of a new flow, and waits for the output. Its secrets are sealed
-/// before they are stored.
+/// Enqueues the action as the root of the flow that the caller names, or of a new one, and waits
+/// for the output. Its secrets are sealed before they are stored.
 async fn inject(
     worker: &Worker,
     name: &str,
@@ -238,11 +238,11 @@ async fn inject(
         .action(name)
         .ok_or_else(|| invalid(format!("`{name}` cannot be invoked")))?;
     let input = value::object(&request.message.payload).map_err(invalid)?;
-    if large::is_in(&input) {
+    let flow = flow_of(request)?.unwrap_or_else(clock::new_flow);
+    if large::is_other_in(&input, &|reference| worker.sealer.is_of_root(flow, reference)) {
         return Err(invalid(large::NOT_ACCEPTED).into());
     }
     spec::check_input(&spec.input, &input).map_err(invalid)?;
-    let flow = clock::new_flow();
     let sealed = sealing::record(&worker.sealer, flow, true, &spec.input, &input);
     let client = &worker.bus.client;
     let inbox = client.new_inbox();

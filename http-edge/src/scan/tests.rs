@@ -57,7 +57,7 @@ fn route() -> Route {
 
 fn scanned(body: &[u8], part: usize, limits: ScanLimits) -> Result<(Value, Kept), EdgeError> {
     let mut kept = Kept::default();
-    let text = scan(Parts(body, part), &route(), limits, &mut kept)?;
+    let text = scan(Parts(body, part), Some(&route()), limits, &mut kept)?;
     let body = value::object(&text).map_err(|error| EdgeError::BadRequest(error.to_string()))?;
     Ok((Value::Object(body), kept))
 }
@@ -168,6 +168,17 @@ fn unknown_keys_are_skipped_and_not_stored() {
 }
 
 #[test]
+fn route_with_all_keys_stores_the_large_strings_of_each() {
+    let long = "x".repeat(40_000);
+    let body = json!({ "unknown": [long], "b.c": 1 }).to_string();
+    let mut kept = Kept::default();
+    let text = scan(Parts(body.as_bytes(), 1000), None, LIMITS, &mut kept).unwrap();
+    let expected = json!({ "unknown": [reference(&long).to_string()], "b.c": 1 });
+    assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);
+    assert_eq!(kept.stored, [long]);
+}
+
+#[test]
 fn limits_are_those_of_the_rest_and_of_each_value() {
     let limits = ScanLimits { rest: 40_000, large: 50_000 };
     let check = |body: Value, expected: Option<EdgeError>| {
@@ -205,7 +216,7 @@ fn large_string_in_a_nested_key_is_stored() {
     });
     let mut kept = Kept::default();
     let text = body.to_string();
-    let scanned = scan(text.as_bytes(), &route, LIMITS, &mut kept).unwrap();
+    let scanned = scan(text.as_bytes(), Some(&route), LIMITS, &mut kept).unwrap();
     assert_eq!(kept.stored, std::slice::from_ref(&long));
     let large = reference(&long).to_string();
     let expected = json!({

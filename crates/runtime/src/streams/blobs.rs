@@ -8,8 +8,6 @@ use concert_wire::large::blob::{BLOBS, BLOBS_SUBJECTS};
 use super::{LogLimits, SetupError, failed_sized, stream_config};
 use crate::bus::Bus;
 
-/// Size of the stream on a server whose disk is unknown, in bytes.
-const DEFAULT_BYTES: i64 = 4 << 30;
 /// Smallest size that is tried if the server has less storage.
 const DEFAULT_BYTES_MIN: i64 = 64 << 20;
 
@@ -17,7 +15,7 @@ const DEFAULT_BYTES_MIN: i64 = 64 << 20;
 /// that the log keeps its disk space.
 pub(super) async fn make(bus: &Bus, limits: &LogLimits) -> Result<(), SetupError> {
     let is_default = limits.large_values_max_bytes == 0;
-    let mut max_bytes = if is_default { DEFAULT_BYTES } else { limits.large_values_max_bytes };
+    let mut max_bytes = limits.large_values_max_bytes();
     loop {
         let config = Config {
             name: BLOBS.to_owned(),

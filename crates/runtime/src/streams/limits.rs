@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Maximum number of messages in the log of a server whose memory is unknown.
 const DEFAULT_MAX_MESSAGES: i64 = 4_000_000;
+/// Size of the large values on a server whose disk is unknown, in bytes.
+const DEFAULT_LARGE_VALUES_BYTES: i64 = 4 << 30;
 /// Ten years.
 const HOURS_MAX: u64 = 10 * 366 * 24;
 
@@ -85,9 +87,18 @@ impl LogLimits {
         if self.log_max_messages == 0 { DEFAULT_MAX_MESSAGES } else { self.log_max_messages }
     }
 
+    /// Maximum size of the large values, in bytes. A server with little storage may have less.
+    pub fn large_values_max_bytes(&self) -> i64 {
+        if self.large_values_max_bytes == 0 {
+            DEFAULT_LARGE_VALUES_BYTES
+        } else {
+            self.large_values_max_bytes
+        }
+    }
+
     /// Time that large values stay stored. A repeated request of the same day may refer to the
     /// parts of the first one, and its flow stays in the log for the log's age.
-    pub(super) fn large_values_max_age(&self) -> Duration {
+    pub fn large_values_max_age(&self) -> Duration {
         let log = self.log_max_age_hours;
         Duration::from_secs((log + log.max(24) + 1) * 3600)
     }

@@ -12,8 +12,13 @@ actions
     look (name: String, word: Secret) : ()
 ";
 
+fn keyring(id: &str) -> Keyring {
+    let byte = if id == "k1" { 7 } else { 8 };
+    Keyring::parse(&Key::new(id, [byte; 64]).to_line()).unwrap()
+}
+
 fn sealer(id: &str) -> Sealer {
-    Sealer::new(Keyring::parse(&Key::new(id, [7; 64]).to_line()).unwrap())
+    Sealer::new(keyring(id))
 }
 
 fn invocation(action: &str, flow: Option<&str>, deadline_ms: Option<&str>) -> Invocation {
@@ -135,4 +140,18 @@ fn reference_to_a_large_value_is_refused_at_a_flow_root() {
     assert!(matches!(taken(&later, &payload("friend")), Intake::Run(_)));
     // A secret is never stored beside the log.
     assert_eq!(fault(taken(&later, &payload(&reference))).0, Some(Fault::Invalid));
+}
+
+#[test]
+fn root_accepts_a_large_value_that_was_stored_for_its_flow() {
+    let root = invocation("open", None, None);
+    let other = invocation("open", Some("01890a5d-ac96-774b-bcce-b30209900000"), None);
+    for (key, flow, is_run) in
+        [("k1", root.flow, true), ("k1", other.flow, false), ("k2", root.flow, false)]
+    {
+        let place = Sealer::new(keyring(key)).root_place(flow);
+        let name = Reference::to_text(place, &"x".repeat(40_000)).to_string();
+        let taken = taken(&root, &json!({ "name": name, "word": "friend" }).to_string());
+        assert_eq!(matches!(taken, Intake::Run(_)), is_run, "{key} {flow}");
+    }
 }
