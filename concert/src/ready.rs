@@ -16,8 +16,8 @@ use crate::operator::OperatorArgs;
 pub(crate) struct ReadyArgs {
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
-    /// Concept of which a worker must respond. `Requesting` has no worker: with it, only the edge
-    /// of `--edge` is checked, and nothing without `--edge`
+    /// Concept of which a worker must respond. `Requesting` has no worker: with it, `--edge` is
+    /// required, and only the edge is checked
     #[arg(long, value_name = "NAME", required_unless_present = "edge")]
     pub(crate) concept: Option<ConceptName>,
     /// Address of an edge whose `/readyz` must return 200
@@ -36,7 +36,12 @@ pub(crate) async fn run(args: ReadyArgs) -> anyhow::Result<()> {
 
 async fn check(args: &ReadyArgs) -> anyhow::Result<()> {
     // Earlier releases ran a worker of Requesting in the edge, and health checks may still name it.
-    if let Some(concept) = args.concept.as_ref().filter(|name| name.as_str() != REQUESTING) {
+    let is_edge = args.concept.as_ref().is_some_and(|name| name.as_str() == REQUESTING);
+    ensure!(
+        !is_edge || args.edge.is_some(),
+        "{REQUESTING} has no worker; name its edge, such as `--edge 127.0.0.1:8000`"
+    );
+    if let Some(concept) = args.concept.as_ref().filter(|_| !is_edge) {
         let bus = args.operator.connect("concert-ready").await?;
         let ping = bus.client.request(format!("$SRV.PING.{concept}"), "".into());
         ping.await.with_context(|| {

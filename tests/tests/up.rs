@@ -256,10 +256,21 @@ async fn commands_find_the_running_system_by_its_data_directory() -> anyhow::Res
         Ok(flows.contains("/auth/createAccount").then_some(()))
     })
     .await?;
-    for args in [&["ready", "--concept", "Profile"][..], &["dead", "list"]] {
+    let http = running["http"].as_str().context("an address")?;
+    for args in [
+        &["ready", "--concept", "Profile"][..],
+        &["ready", "--concept", "Requesting", "--edge", http],
+        &["dead", "list"],
+    ] {
         let output = up.command(args).await?;
         assert!(output.status.success(), "{args:?}: {output:?}");
     }
+    let output = up.command(&["ready", "--concept", "Requesting"]).await?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && errors.contains("has no worker; name its edge"),
+        "{errors}"
+    );
     up.signal(Signal::TERM)?;
     assert!(up.ended(TIMEOUT).await?.success());
     assert!(!up.data_dir().join("running.json").exists());
