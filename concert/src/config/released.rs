@@ -9,7 +9,7 @@ use crate::built_in;
 
 /// `command flag variable default` of each flag, from the settings page of 0.1.0. Additions: the
 /// drain delay, which was hard-coded. Changes: the current name of a log target, and `concert keys`
-/// finds the keys of a running system.
+/// finds the keys of a running system. `router.firing_frames` was 500.
 const RELEASED: &str = include_str!("released.txt");
 
 /// Flags that are not settings.
@@ -83,8 +83,13 @@ fn defaults_equal_those_of_the_released_version() {
             own.insert(setting.to_owned(), default.into());
             continue;
         }
-        // 0 stands for what the memory of the machine allows, and else for the released default.
-        let default = if name.key == "log.max_messages" { "0" } else { default };
+        let default = match name.key {
+            // 0 stands for what the memory of the machine allows, else for the released default.
+            "log.max_messages" => "0",
+            // The released limit stopped rules that collect a list of more than 500 rows.
+            "router.firing_frames" => "5000",
+            _ => default,
+        };
         let path: Vec<&str> = name.key.split('.').collect();
         let found = load_bare(command).merged.value(&path);
         assert_eq!(text(&found, name.form), default, "{} of {command:?}", name.key);
