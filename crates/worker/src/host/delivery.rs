@@ -38,7 +38,7 @@ struct Doing<'a> {
     attempt: i64,
     invocation: Invocation,
     lease: Lease,
-    turn: Option<Turn<'a>>,
+    turn: Option<Turn>,
     /// Starts when the handler's turn comes.
     watch: Option<Stopwatch>,
 }
