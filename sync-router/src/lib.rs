@@ -17,6 +17,7 @@ mod retry;
 mod rules;
 mod run;
 mod takeover;
+mod unanswered;
 mod worker_specs;
 
 pub use active_rules::ActiveRulesError;

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use concert_engine::{Event, QueryBatch};
 use concert_runtime::bus::Bus;
 use concert_runtime::clock;
+use concert_runtime::repetitions::Repetitions;
 use concert_runtime::service::{self, Answer, Instance, NoAnswer};
 use concert_wire::envelope::{Fault, Object};
 use concert_wire::id::FlowId;
@@ -22,14 +23,11 @@ use tokio::time::Instant;
 
 use crate::metrics;
 use crate::query_timing::QueryTimings;
+use crate::unanswered::{Kept, Unanswered};
 
 /// Maximum number of queries of one concept that wait for a permit; the completions of further
 /// queries are redelivered later.
 const MAX_WAITING: usize = 128;
-/// Maximum number of completions that wait for queries of one concept, delivered or to be
-/// redelivered. Further ones become dead letters, because otherwise one concept could fill the
-/// router's window of unacknowledged messages.
-const MAX_UNANSWERED: usize = 2000;
 /// Time after the deadline of the caller in which a query may still succeed.
 const GRACE: Duration = Duration::from_secs(10);
 /// Time that a flow without a caller waits for a query.
@@ -61,6 +59,7 @@ struct Asked<'a> {
     seq: u64,
     flow: FlowId,
     of: Arc<Concept>,
+    retries: &'a Repetitions<(Arc<str>, Arc<str>)>,
     concept: &'a str,
     query: &'a str,
     until: Instant,
@@ -70,15 +69,25 @@ struct Asked<'a> {
 /// The rows of one input.
 type Rows = Vec<Object>;
 
+/// Limits of the queries of each concept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueryLimits {
+    /// Maximum number of concurrent queries.
+    pub(crate) concurrency: usize,
+    /// Maximum number of completions that wait for queries.
+    pub(crate) unanswered: usize,
+    /// Time after which a missing response is investigated.
+    pub(crate) timeout: Duration,
+}
+
 /// Runs queries. A hanging worker uses up the permits of its own concept only.
 #[derive(Clone)]
 pub(crate) struct Queries {
     bus: Bus,
-    concurrency: usize,
-    /// Time after which a missing response is investigated.
-    timeout: Duration,
+    limits: QueryLimits,
     timings: QueryTimings,
     concepts: Arc<Mutex<HashMap<Arc<str>, Arc<Concept>>>>,
+    retries: Repetitions<(Arc<str>, Arc<str>)>,
 }
 
 struct Concept {
@@ -90,13 +99,13 @@ struct Concept {
 }
 
 impl Queries {
-    pub(crate) fn new(bus: Bus, concurrency: u16, timeout: Duration) -> Self {
+    pub(crate) fn new(bus: Bus, limits: QueryLimits) -> Self {
         Self {
             bus,
-            concurrency: usize::from(concurrency),
-            timeout,
+            limits,
             timings: QueryTimings::default(),
             concepts: Arc::default(),
+            retries: Repetitions::default(),
         }
     }
 
@@ -104,14 +113,24 @@ impl Queries {
         &self.timings
     }
 
+    /// Minimum delay of the redelivery of a completion that waits for a query.
+    pub(crate) fn delay(&self, seq: u64) -> Duration {
+        let concepts = self.concepts();
+        concepts.values().find_map(|of| of.unanswered().delay(seq)).unwrap_or_default()
+    }
+
+    fn concepts(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Concept>>> {
+        self.concepts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn concept(&self, name: &Arc<str>) -> Arc<Concept> {
-        let mut concepts = self.concepts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut concepts = self.concepts();
         let concept = concepts.entry(name.clone()).or_insert_with(|| {
             Arc::new(Concept {
-                permits: Semaphore::new(self.concurrency),
+                permits: Semaphore::new(self.limits.concurrency),
                 waiting: AtomicUsize::new(0),
                 instances: Mutex::default(),
-                unanswered: Mutex::default(),
+                unanswered: Mutex::new(Unanswered::new(self.limits.unanswered)),
             })
         });
         concept.clone()
@@ -128,9 +147,10 @@ impl Queries {
             seq,
             flow,
             of: self.concept(&batch.concept),
+            retries: &self.retries,
             concept: &batch.concept,
             query: &batch.query,
-            until: Instant::now() + left.max(self.timeout),
+            until: Instant::now() + left.max(self.limits.timeout),
             give_up_ms,
         };
         let parts = batch.inputs.chunks(BATCH_MAX).map(|inputs| self.ask_together(&asked, inputs));
@@ -226,21 +246,21 @@ impl Queries {
     /// response can come.
     async fn lost(&self, concept: &Arc<Concept>, name: &str) {
         let sent = Instant::now();
-        if concept.are_instances_older_than(self.timeout) {
+        if concept.are_instances_older_than(self.limits.timeout) {
             let (queries, concept, name) = (self.clone(), concept.clone(), name.to_owned());
             // Most queries finish before the ping does; later queries use its result.
             tokio::spawn(async move { queries.ping(&concept, &name).await });
         }
         tokio::time::sleep(PING_TIMEOUT * 2).await;
         let before = concept.instances().1.clone();
-        let mut next = sent + self.timeout;
+        let mut next = sent + self.limits.timeout;
         loop {
             tokio::time::sleep_until(next).await;
             let found = self.ping(concept, name).await;
             if is_lost(&before, &found, sent.elapsed()) {
                 return;
             }
-            next = Instant::now() + self.timeout.min(Duration::from_secs(1));
+            next = Instant::now() + self.limits.timeout.min(Duration::from_secs(1));
         }
     }
 
@@ -271,66 +291,44 @@ impl Asked<'_> {
                 let why = format!("{concept}.{query} cannot be answered");
                 Event::Refused { seq, fault: Fault::Invalid, why }
             }
+            // The remaining time of this attempt means nothing to an operator.
+            NoAnswer::TimedOut(_) => self.unanswered("no response in time"),
             error => self.unanswered(&error.to_string()),
         }
     }
 
     fn unanswered(&self, why: &str) -> Event {
-        let Self { seq, flow, concept, query, .. } = *self;
+        let Self { seq, concept, query, .. } = *self;
         let why = match self.of.unanswered().keep(seq, self.give_up_ms, clock::now_ms()) {
             Kept::Yes => {
-                tracing::warn!(%flow, concept, query, why, "a query has no result; retrying");
+                self.log_retry(why);
                 return Event::Unanswered { seq };
             }
             Kept::CallerHasLeft => why.to_owned(),
-            Kept::TooMany => {
-                format!("{MAX_UNANSWERED} completions wait for queries of the concept")
-            }
+            Kept::TooMany(max) => format!(
+                "{max} completions wait for queries of the concept (router.unanswered_queries)"
+            ),
         };
         metrics::abandoned(concept);
-        tracing::error!(%flow, concept, query, why, "a query has no result; it is abandoned");
         let why = format!(
             "the query {concept}.{query} has no result: {why}; when its worker runs, use `concert \
              dead retry`"
         );
         Event::Abandoned { seq, why }
     }
-}
 
-/// Completions whose query has no result yet, with the time until which it is retried, in
-/// milliseconds since 1970.
-#[derive(Default)]
-struct Unanswered(HashMap<u64, u64>);
-
-/// Whether a completion waits for its query.
-#[derive(Debug, PartialEq, Eq)]
-enum Kept {
-    Yes,
-    /// The time until which it is retried has passed.
-    CallerHasLeft,
-    /// Too many completions wait for queries of the concept.
-    TooMany,
-}
-
-impl Unanswered {
-    fn keep(&mut self, seq: u64, give_up_ms: u64, now_ms: u64) -> Kept {
-        if now_ms >= give_up_ms {
-            self.remove(seq);
-            return Kept::CallerHasLeft;
+    /// Logs one line for each query and interval.
+    fn log_retry(&self, why: &str) {
+        let Self { flow, concept, query, .. } = *self;
+        let kind = (Arc::<str>::from(concept), Arc::<str>::from(query));
+        let (of_concept, of_query) = kind.clone();
+        let is_first = self.retries.is_first(kind, move |count| {
+            let (concept, query) = (&*of_concept, &*of_query);
+            tracing::warn!(concept, query, count, "queries had no result; retrying");
+        });
+        if is_first {
+            tracing::warn!(%flow, concept, query, why, "a query has no result; retrying");
         }
-        if self.0.len() >= MAX_UNANSWERED && !self.0.contains_key(&seq) {
-            // Another router may have received some of them.
-            self.0.retain(|_, give_up_ms| now_ms < *give_up_ms);
-            if self.0.len() >= MAX_UNANSWERED {
-                return Kept::TooMany;
-            }
-        }
-        self.0.insert(seq, give_up_ms);
-        Kept::Yes
-    }
-
-    fn remove(&mut self, seq: u64) {
-        self.0.remove(&seq);
     }
 }
 
@@ -353,7 +351,7 @@ impl Concept {
         })
     }
 
-    fn unanswered(&self) -> std::sync::MutexGuard<'_, Unanswered> {
+    fn unanswered(&self) -> MutexGuard<'_, Unanswered> {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -367,7 +365,7 @@ impl Concept {
         is_due
     }
 
-    fn instances(&self) -> std::sync::MutexGuard<'_, (Option<Instant>, BTreeSet<String>)> {
+    fn instances(&self) -> MutexGuard<'_, (Option<Instant>, BTreeSet<String>)> {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -438,23 +436,6 @@ mod tests {
         assert_eq!(give_up_ms(Some(5_000), 1_000), 15_000);
         assert_eq!(give_up_ms(Some(5_000), 90_000), 100_000);
         assert_eq!(give_up_ms(None, 1_000), 71_000);
-    }
-
-    #[test]
-    fn completions_without_a_result_are_limited() {
-        let mut unanswered = Unanswered::default();
-        let most = u64::try_from(MAX_UNANSWERED).unwrap();
-        for seq in 0..most {
-            assert_eq!(unanswered.keep(seq, 100, 50), Kept::Yes);
-        }
-        assert_eq!(unanswered.keep(most, 200, 50), Kept::TooMany);
-        assert_eq!(unanswered.keep(0, 100, 50), Kept::Yes, "a redelivery");
-        assert_eq!(unanswered.keep(0, 100, 100), Kept::CallerHasLeft);
-        assert_eq!(unanswered.keep(most, 200, 50), Kept::Yes);
-        // The others were delivered to another router.
-        assert_eq!(unanswered.keep(most + 1, 200, 150), Kept::Yes);
-        unanswered.remove(most);
-        assert_eq!(unanswered.0.len(), 1);
     }
 
     #[test]

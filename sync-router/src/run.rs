@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::active_rules::{ActiveRules, ActiveRulesError};
 use crate::effects::{self, Performer};
 use crate::log_trimmer::Growth;
-use crate::queries::Queries;
+use crate::queries::{Queries, QueryLimits};
 use crate::rules::Rules;
 use crate::takeover::{Activity, OwnPin};
 use crate::worker_specs::WorkerSpecs;
@@ -63,6 +63,10 @@ pub struct RouterLimits {
     /// Maximum number of concurrent queries of each concept; further queries wait.
     #[schemars(range(min = 1, max = u16::MAX))]
     pub queries: u16,
+    /// Maximum number of completions that wait for queries of one concept without a result; a
+    /// further one becomes a dead letter immediately.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub unanswered_queries: usize,
     /// Time without a response after which the router checks whether a query was lost, in
     /// milliseconds. A lost query is sent again.
     #[schemars(range(min = 1, max = DAY_MS))]
@@ -85,6 +89,7 @@ impl Default for RouterLimits {
             bytes: 64 * 1024 * 1024,
             firing_frames: 5000,
             queries: 64,
+            unanswered_queries: 2000,
             query_timeout_ms: 5000,
             worker_grace_ms: 10_000,
         }
@@ -102,6 +107,14 @@ impl RouterLimits {
             cached_flows: self.flows,
             cached_actions: self.flows.get().saturating_mul(16),
             cached_bytes: self.bytes(),
+        }
+    }
+
+    fn of_queries(&self) -> QueryLimits {
+        QueryLimits {
+            concurrency: usize::from(self.queries),
+            unanswered: self.unanswered_queries,
+            timeout: Duration::from_millis(self.query_timeout_ms),
         }
     }
 
@@ -193,8 +206,7 @@ pub fn run(
             let (args, seen) = (rules.args.clone(), rules.texts.clone());
             tokio::spawn(reload::watch(args, every, seen, active_rules.clone(), shutdown.clone()));
         }
-        let timeout = Duration::from_millis(limits.query_timeout_ms);
-        let queries = Queries::new(bus.clone(), limits.queries, timeout);
+        let queries = Queries::new(bus.clone(), limits.of_queries());
         let performer = Arc::new(Performer { bus, active_rules, queries });
         tokio::spawn(retry::serve(performer.clone(), limits.engine(), shutdown.clone()));
         let pin = OwnPin::default();
@@ -351,13 +363,11 @@ impl Router {
             }),
             Effect::Retry { seq } => {
                 let backoff = self.backoff;
+                let least = self.performer.queries.delay(seq);
                 self.with_message(seq, move |message| async move {
                     let attempts = message.info().map_or(1, |info| info.delivered);
-                    ack::later(
-                        &message,
-                        backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX)),
-                    )
-                    .await;
+                    let delay = backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX));
+                    ack::later(&message, delay.max(least)).await;
                 });
             }
             Effect::DeadLetter { seq, reason } => {

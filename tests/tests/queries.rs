@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use async_nats::{Client, HeaderMap};
 use concert_tests::weathering::{RULE, SPEC};
-use concert_tests::{Load, System, faulty, http, nats};
+use concert_tests::{Load, Part, System, faulty, http, nats};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -90,7 +90,7 @@ async fn rows_that_contradict_the_spec_are_a_named_fault() -> anyhow::Result<()>
     let answer = system.post("/sky", &json!({ "town": "Ulm" })).await?;
     assert_eq!(answer.status, 500, "{answer:?}");
     assert!(answer.text("error")?.contains("Weathering: a row of _getSky"), "{answer:?}");
-    let log = system.log(concert_tests::Part::Router)?;
+    let log = system.log(Part::Router)?;
     assert!(log.contains("a worker contradicts its spec"), "{log}");
     Ok(())
 }
@@ -101,6 +101,7 @@ async fn hanging_worker_does_not_block_other_paths() -> anyhow::Result<()> {
     let settings = [("CONCERT_HTTP__DEADLINE_MS", "3000"), ("CONCERT_ROUTER__QUERIES", "4")];
     let system = system(&dir, &settings).await?;
     system.account("ada", PASSWORD).await?;
+    let session = json!({ "session": system.login("ada", PASSWORD).await? });
     // It receives queries and never responds.
     let client = system.nats_as("weathering").await?;
     let _hanging = nats::subscribe(&client, "concept.Weathering._getSky").await?;
@@ -116,16 +117,27 @@ async fn hanging_worker_does_not_block_other_paths() -> anyhow::Result<()> {
     for _ in 0..3 {
         load.wait_for_progress(TIMEOUT).await?;
         system.login("ada", PASSWORD).await?;
+        // A path with a query of another concept.
+        assert_eq!(system.post("/auth/whoami", &session).await?.status, 200);
     }
     load.end().await?;
-    // All completions have become dead letters.
-    system.routed().await
+    // All completions have become dead letters, with few lines in the log.
+    system.routed().await?;
+    let letters = system.header_values("DEAD", "dead.>", "Concert-Subject").await?.len();
+    let log = system.log(Part::Router)?;
+    let logged = log.lines().filter(|line| line.contains("dead letter")).count();
+    assert!(logged > 0 && logged < letters, "{logged} lines about {letters} dead letters: {log}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn query_ends_with_its_caller_and_is_retried_by_hand() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let system = system(&dir, &[("CONCERT_HTTP__DEADLINE_MS", "1000")]).await?;
+    let settings = [
+        ("CONCERT_HTTP__DEADLINE_MS", "1000"),
+        ("CONCERT_TELEMETRY__METRICS_LISTEN", "localhost:0"),
+    ];
+    let system = system(&dir, &settings).await?;
     let answer = system.post("/sky", &json!({ "town": "Ulm" })).await?;
     assert_eq!(answer.status, 504, "{answer:?}");
     let flow = answer.headers["concert-flow"].to_str()?.to_owned();
@@ -142,6 +154,9 @@ async fn query_ends_with_its_caller_and_is_retried_by_hand() -> anyhow::Result<(
     assert!(listed.contains("the query Weathering._getSky has no result"), "{listed}");
     // Nothing is left for the router to do.
     system.routed().await?;
+    let metrics = http::metrics(&system.metrics_address(Part::Router).await?).await?;
+    let abandoned = metrics.get(r#"concert_router_queries_abandoned_total{concept="Weathering"}"#);
+    assert_eq!(abandoned, Some(&1.0), "{metrics:?}");
 
     let client = system.nats_as("weathering").await?;
     worker(&client, Duration::ZERO, json!([{ "sky": "blue" }])).await?;

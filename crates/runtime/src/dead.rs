@@ -1,6 +1,8 @@
 //! Dead letters: messages that no retry will fix. They are stored with the reason, for an operator
 //! to inspect.
 
+use std::sync::LazyLock;
+
 use async_nats::HeaderMap;
 use concert_wire::envelope::Completion;
 use concert_wire::name::{ActionName, BadName, ConceptName};
@@ -15,6 +17,11 @@ pub use self::stored::{
 use crate::bus::Bus;
 use crate::log::{self, PublishError};
 use crate::nats::one_line;
+use crate::repetitions::Repetitions;
+
+/// Logged dead letters by subject in the dead-letter stream and reason: a failure of many messages
+/// is two lines, not thousands.
+static LOGGED: LazyLock<Repetitions<(String, String)>> = LazyLock::new(Repetitions::default);
 
 /// The known parts of a dead-lettered message.
 #[derive(Debug, Clone)]
@@ -69,15 +76,16 @@ impl DeadLetter {
         let mut headers = self.headers;
         headers.insert(header::REASON, one_line(&self.reason));
         headers.insert(header::SUBJECT, one_line(&self.subject));
-        tracing::error!(subject = %self.subject, reason = %self.reason, "dead letter");
-        log::publish(
-            bus,
-            subject::dead(&self.concept, self.action.as_ref()),
-            headers,
-            self.body.into(),
-        )
-        .await
-        .map(|_| ())
+        let subject = subject::dead(&self.concept, self.action.as_ref());
+        let kind = (subject.clone(), self.reason.clone());
+        let is_first = LOGGED.is_first(kind, {
+            let (subject, reason) = (subject.clone(), self.reason.clone());
+            move |count| tracing::error!(%subject, %reason, count, "more dead letters")
+        });
+        if is_first {
+            tracing::error!(subject = %self.subject, reason = %self.reason, "dead letter");
+        }
+        log::publish(bus, subject, headers, self.body.into()).await.map(|_| ())
     }
 }
 

@@ -21,6 +21,7 @@ pub mod mongodb;
 pub mod nats;
 pub mod process;
 mod raw;
+pub mod repetitions;
 pub mod retry;
 pub mod route_table;
 pub mod seeds;
