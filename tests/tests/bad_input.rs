@@ -3,6 +3,8 @@
 use anyhow::Context;
 use concert_tests::{System, http};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -289,7 +291,35 @@ async fn full_log_rejects_requests() -> anyhow::Result<()> {
         assert!([503, 504].contains(&last.status), "{limit:?}: {last:?}");
         assert_eq!(refused.status, 503, "{limit:?}: {refused:?}");
         assert!(refused.headers.contains_key("retry-after"));
+        system
+            .until("the edge is not ready", async |system: &System| {
+                let ready = http::get(format!("http://{}/readyz", system.address())).await?;
+                Ok((ready.status() == 503).then_some(()))
+            })
+            .await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edge_without_a_slot_for_a_request_body_is_not_ready() -> anyhow::Result<()> {
+    let limits = [("CONCERT_HTTP__MAX_REQUESTS", "1"), ("CONCERT_HTTP__BODY_GRACE_MS", "60000")];
+    let system = System::with(&limits).await?;
+    let ready = async |status: u16| {
+        let has_status = async |system: &System| {
+            let answer = http::get(format!("http://{}/readyz", system.address())).await?;
+            let found = (answer.status().as_u16(), answer.text().await?);
+            Ok((found.0 == status).then_some(found.1))
+        };
+        system.until(&format!("/readyz is {status}"), has_status).await
+    };
+    ready(200).await?;
+    let mut slow = TcpStream::connect(system.address()).await?;
+    let head = "POST /api/auth/login HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    slow.write_all(format!("{head}content-length: 100\r\n\r\n{{").as_bytes()).await?;
+    assert_eq!(ready(503).await?, "too many request bodies in progress\n");
+    drop(slow);
+    ready(200).await?;
     Ok(())
 }
 
