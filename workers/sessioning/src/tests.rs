@@ -226,11 +226,12 @@ async fn session_above_the_limit_ends_the_oldest() -> Result<(), TrialError> {
     let trial = Trial::with(worker(), json!({ "max_sessions": 3 })).await?;
     let other = create(&trial, "bob").await?;
     let mut tokens = Vec::new();
-    for _ in 0..5 {
+    for created in 1..=5 {
         tokens.push(create(&trial, "ada").await?);
-    }
-    for (number, token) in tokens.iter().enumerate() {
-        assert_eq!(is_live(&trial, token).await?, number >= 2, "{number}");
+        for (number, token) in tokens.iter().enumerate() {
+            let is_newest = number + 3 >= created;
+            assert_eq!(is_live(&trial, token).await?, is_newest, "{number} of {created}");
+        }
     }
     assert!(is_live(&trial, &other).await?);
     Ok(())
