@@ -16,7 +16,7 @@ fn files_with(dir: &Path, text: &str, searched: &mut usize) -> anyhow::Result<Ve
         }
         *searched += 1;
         let bytes = std::fs::read(&path)?;
-        if bytes.windows(text.len()).any(|window| window == text.as_bytes()) {
+        if memchr::memmem::find(&bytes, text.as_bytes()).is_some() {
             found.push(path.display().to_string());
         }
     }

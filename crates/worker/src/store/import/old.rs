@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Error, ErrorKind, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
+use futures_util::future::BoxFuture;
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Cursor, Database};
@@ -63,29 +64,35 @@ impl OldData {
         }
     }
 
-    /// The documents of a collection, in its order. A missing collection is empty.
-    pub(super) async fn read(&self, collection: &str) -> Result<Reader, OldDataError> {
-        let path = match &self.0 {
-            Form::Database(database) => {
-                let found = database.collection(collection).find(doc! {}).await?;
-                return Ok(Reader::Cursor(Box::new(found)));
+    /// The documents of a collection, in its order. A missing collection is empty. Boxed, as ADR 29
+    /// says.
+    pub(super) fn read<'a>(
+        &'a self,
+        collection: &'a str,
+    ) -> BoxFuture<'a, Result<Reader, OldDataError>> {
+        Box::pin(async move {
+            let path = match &self.0 {
+                Form::Database(database) => {
+                    let found = database.collection(collection).find(doc! {}).await?;
+                    return Ok(Reader::Cursor(Box::new(found)));
+                }
+                Form::Directory(dir) => dir.join(format!("{collection}.json")),
+                Form::File(path) => path.clone(),
+            };
+            let read = match &self.0 {
+                Form::File(path) if path.file_stem().is_none_or(|name| name != collection) => {
+                    of_object(path, collection)
+                }
+                _ => values(&path),
+            };
+            match read {
+                Ok(values) => Ok(Reader::File(path, values)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    Ok(Reader::File(path, Box::new(std::iter::empty())))
+                }
+                Err(source) => Err(OldDataError::File { path, source }),
             }
-            Form::Directory(dir) => dir.join(format!("{collection}.json")),
-            Form::File(path) => path.clone(),
-        };
-        let read = match &self.0 {
-            Form::File(path) if path.file_stem().is_none_or(|name| name != collection) => {
-                of_object(path, collection)
-            }
-            _ => values(&path),
-        };
-        match read {
-            Ok(values) => Ok(Reader::File(path, values)),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Ok(Reader::File(path, Box::new(std::iter::empty())))
-            }
-            Err(source) => Err(OldDataError::File { path, source }),
-        }
+        })
     }
 }
 
@@ -134,20 +141,22 @@ pub(super) enum Reader {
 }
 
 impl Reader {
-    pub(super) async fn next(&mut self) -> Result<Option<Document>, OldDataError> {
-        match self {
-            Self::Cursor(cursor) => {
-                let more = cursor.advance().await?;
-                Ok(if more { Some(cursor.deserialize_current()?) } else { None })
+    pub(super) fn next(&mut self) -> BoxFuture<'_, Result<Option<Document>, OldDataError>> {
+        Box::pin(async move {
+            match self {
+                Self::Cursor(cursor) => {
+                    let more = cursor.advance().await?;
+                    Ok(if more { Some(cursor.deserialize_current()?) } else { None })
+                }
+                Self::File(path, values) => {
+                    let next = values.next().map(|value| match value? {
+                        Bson::Document(document) => Ok(document),
+                        _ => Err(Error::new(ErrorKind::InvalidData, "a document is not an object")),
+                    });
+                    let failed = |source| OldDataError::File { path: path.clone(), source };
+                    next.transpose().map_err(failed)
+                }
             }
-            Self::File(path, values) => {
-                let next = values.next().map(|value| match value? {
-                    Bson::Document(document) => Ok(document),
-                    _ => Err(Error::new(ErrorKind::InvalidData, "a document is not an object")),
-                });
-                let failed = |source| OldDataError::File { path: path.clone(), source };
-                next.transpose().map_err(failed)
-            }
-        }
+        })
     }
 }
