@@ -15,6 +15,9 @@ no_auth_user: app
 ";
 const MIB: i64 = 1024 * 1024;
 
+/// Sets one size.
+type Set = fn(&mut LogLimits);
+
 #[tokio::test]
 async fn account_that_requires_sizes_gets_them_and_an_error_names_the_missing_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -26,7 +29,7 @@ async fn account_that_requires_sizes_gets_them_and_an_error_names_the_missing_on
     let bus = Bus::connect(&BusArgs::at(nats.url()), "test").await.unwrap();
     let concepts = ["Profile".parse().unwrap()];
     let mut limits = LogLimits { large_values_max_bytes: 8 * MIB, ..LogLimits::default() };
-    let sizes: [(&str, fn(&mut LogLimits)); 4] = [
+    let sizes: [(&str, Set); 4] = [
         ("log.dead_max_bytes", |limits| limits.dead_max_bytes = 8 * MIB),
         ("log.max_bytes", |limits| limits.log_max_bytes = 8 * MIB),
         ("log.bucket_max_bytes", |limits| limits.bucket_max_bytes = 8 * MIB),

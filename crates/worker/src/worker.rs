@@ -65,7 +65,7 @@ impl Default for HostLimits {
             worker_attempts: 10,
             clock_skew_ms: 1000,
             request_timeout_ms: 10_000,
-            large_value_budget_bytes: 128 * 1024 * 1024,
+            large_value_budget_bytes: 64 * 1024 * 1024,
         }
     }
 }
