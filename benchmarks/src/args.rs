@@ -62,10 +62,20 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) versus_program: Option<PathBuf>,
     /// Size of the books that `large` uploads during logins, in MiB before base64
-    #[arg(long, default_value_t = 23, value_name = "MIB", value_parser = clap::value_parser!(u8).range(1..=47))]
+    #[arg(
+        long,
+        default_value_t = 23,
+        value_name = "MIB",
+        value_parser = clap::value_parser!(u8).range(1..=47)
+    )]
     pub(crate) upload_mib: u8,
     /// Number of books of 3 MB that `large` lists
-    #[arg(long, default_value_t = 40, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(
+        long,
+        default_value_t = 40,
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
     pub(crate) books: u8,
     /// Print JSON instead of Markdown, and no progress
     #[arg(long)]

@@ -55,7 +55,7 @@ pub(crate) struct Large {
     memory_after_lists: Vec<Memory>,
 }
 
-/// Measures a stack of its own.
+/// Measures a separate stack.
 pub(crate) async fn run(
     args: &BenchArgs,
     time: Duration,

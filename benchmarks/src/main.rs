@@ -130,7 +130,7 @@ async fn measure(
     }
     report.processes = stack.processes();
     if args.only.is_empty() || args.only.contains(&Kind::Large) {
-        progress("large values, on a stack of their own");
+        progress("large values, on a separate stack");
         report.large = Some(large::run(args, seconds, &progress).await?);
     }
     if args.only.is_empty() || args.only.contains(&Kind::Observability) {

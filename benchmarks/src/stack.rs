@@ -52,13 +52,10 @@ impl Extras {
 
     /// Archives every flow, sends its trace to this address, and logs JSON.
     pub(crate) fn observed(collector: &str) -> Self {
-        Self {
-            env: vec![
-                ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.to_owned()),
-                ("CONCERT_TELEMETRY__LOG_FORMAT".to_owned(), "json".to_owned()),
-            ],
-            ..Self::default()
-        }
+        Self::with_env(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector),
+            ("CONCERT_TELEMETRY__LOG_FORMAT", "json"),
+        ])
     }
 
     /// Further settings.
