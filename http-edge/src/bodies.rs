@@ -135,8 +135,8 @@ impl Bodies {
         self.slots.has_room()
     }
 
-    /// Reads and parses a body. Large values in keys of the route are stored at the place. `None`
-    /// stands for a route with all keys.
+    /// Reads and parses a body. Large values in keys of the route are stored at the place; with
+    /// `None`, those in all keys.
     ///
     /// # Errors
     /// It is not JSON, too large or too slow, other clients need the slot, or a large value cannot

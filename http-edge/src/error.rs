@@ -323,7 +323,7 @@ pub(crate) fn name_flow(headers: &mut axum::http::HeaderMap, flow: FlowId) {
     }
 }
 
-/// Sets the header with the seconds after which a client may repeat its request, if there is a wait.
+/// Sets the header with the seconds after which a client may repeat its request, if it must wait.
 pub(crate) fn set_retry_after(headers: &mut axum::http::HeaderMap, wait_s: Option<u64>) {
     if let Some(wait_s) = wait_s {
         headers.insert(header::RETRY_AFTER, wait_s.into());

@@ -34,8 +34,8 @@ pub(crate) struct ScanLimits {
     pub(crate) large: u64,
 }
 
-/// Reads a body. Values of keys that the route does not name become `null` and are not stored. `None`
-/// stands for a route with all keys.
+/// Reads a body. Values of keys that the route does not name become `null` and are not stored. With
+/// `None`, all keys are stored.
 ///
 /// # Errors
 /// The body is malformed or exceeds a limit, or a value cannot be stored.

@@ -95,8 +95,7 @@ impl Uploads {
     }
 }
 
-/// True if a key of the route has a string that is stored beside the log. `None` stands for a route
-/// with all keys.
+/// True if a key of the route has a string that is stored beside the log; with `None`, any key.
 pub(crate) fn has_large(route: Option<&Route>, body: &Object) -> bool {
     let is_large =
         |value: &Value| any_text(value, &|text: &str| text.len() as u64 > INLINE_MAX_BYTES);
