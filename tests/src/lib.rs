@@ -5,6 +5,7 @@ pub mod binaries;
 pub mod certificates;
 pub mod edge_with_stub_archive;
 pub mod faulty;
+pub mod files;
 pub mod http;
 pub mod load;
 pub mod nats;

@@ -1,9 +1,9 @@
 //! Values that do not fit into a message, on the whole system (ADR 38).
 
-use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use concert_tests::files::files_with;
 use concert_tests::{Load, Part, System, http};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -170,28 +170,11 @@ async fn repetition_stores_a_value_once_and_log_and_archive_have_no_content() ->
     flows(&system, &json!({ "path": "/echo" }), 3).await?;
     let archived = stored(&system).await?;
     assert!(archived.contains("AnotherMarker") && !archived.contains(marker));
-    let files = files(&system.servers.dir().join("nats"))?;
-    let has = |text: &str| {
-        let text = text.as_bytes();
-        files.iter().any(|file| file.windows(text.len()).any(|window| window == text))
-    };
-    assert!(has("AnotherMarker"), "the search finds what the log contains");
-    assert!(!has(marker));
+    let log = system.servers.dir().join("nats");
+    let has = |text: &str| files_with(&log, text, &mut 0).map(|files| !files.is_empty());
+    assert!(has("AnotherMarker")?, "the search finds what the log contains");
+    assert!(!has(marker)?);
     Ok(())
-}
-
-/// Contents of all files below a directory.
-fn files(dir: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else {
-            found.push(std::fs::read(path)?);
-        }
-    }
-    Ok(found)
 }
 
 #[tokio::test(flavor = "multi_thread")]

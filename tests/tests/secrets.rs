@@ -1,27 +1,8 @@
 //! No file contains a password or a session token in clear text.
 
-use std::path::Path;
-
+use concert_tests::files::files_with;
 use concert_tests::{PARTS, Part, System};
 use serde_json::json;
-
-/// Files below a directory that contain a text.
-fn files_with(dir: &Path, text: &str, searched: &mut usize) -> anyhow::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files_with(&path, text, searched)?);
-            continue;
-        }
-        *searched += 1;
-        let bytes = std::fs::read(&path)?;
-        if memchr::memmem::find(&bytes, text.as_bytes()).is_some() {
-            found.push(path.display().to_string());
-        }
-    }
-    Ok(found)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_contain_no_secret() -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! The archive stores no encrypted secret, and no content of a book.
+//! The archive stores no encrypted secret.
 
 use anyhow::Context;
 use concert_tests::{Part, System};
