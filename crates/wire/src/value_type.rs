@@ -453,6 +453,9 @@ mod tests {
             check(&kind, json!(long), "`key` must be a string of at most 10 characters");
         }
         check(&ValueType::BoundedString(11), json!(long), "");
+        let secret = ValueType::BoundedSecret(3);
+        check(&secret, json!("äöü"), "");
+        check(&secret, json!("1234"), "`key` must be a string of at most 3 characters");
         check(
             &ValueType::Any,
             json!({"a": [fits, long]}),
