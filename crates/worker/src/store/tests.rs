@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::*;
@@ -161,6 +163,9 @@ async fn invalid_document_fails_only_its_own_lookup() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Longer than any change of a few documents.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
 #[tokio::test]
 async fn any_number_of_documents_is_changed_in_parts() -> anyhow::Result<()> {
     let (_bench, mut books) = books().await?;
@@ -172,7 +177,9 @@ async fn any_number_of_documents_is_changed_in_parts() -> anyhow::Result<()> {
     let call = Call::direct(None, ());
     let on_a = Page::of("shelf", "a");
     let change = Change::set("lent", 1);
-    assert_eq!(books.for_each(&call, &on_a, &change).await?, 5);
+    let changed = books.for_each(&call, &on_a, &change);
+    // Lists that contain changed documents would have no end.
+    assert_eq!(tokio::time::timeout(TIMEOUT, changed).await??, 5);
     let lent = async || books.page(Page::all().equal("lent", 1)).await;
     assert_eq!(lent().await?.len(), 5);
     // A redelivery finishes the stored lists only.
@@ -187,5 +194,26 @@ async fn any_number_of_documents_is_changed_in_parts() -> anyhow::Result<()> {
     assert!(books.find("title", "later").await?.is_some());
     assert!(books.is_done(&call, &Page::all()).await?);
     assert!(!books.is_done(&Call::direct(None, ()), &Page::all()).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn list_longer_than_an_operation_is_changed_to_its_end() -> anyhow::Result<()> {
+    const COUNT: usize = 2 * lists::BATCH + 1;
+    let (_bench, books) = books().await?;
+    insert(&books, "0", "a").await?;
+    let documents = books.untyped.collection().clone_with_type::<Document>();
+    let one = documents.find_one(doc! {}).await?.unwrap();
+    let more = (1..COUNT).map(|number| {
+        let mut book = one.clone();
+        book.insert("_id", format!("book {number}"));
+        book.insert("title", number.to_string());
+        book
+    });
+    documents.insert_many(more).await?;
+    let call = Call::direct(None, ());
+    let change = Change::set("lent", 1);
+    assert_eq!(books.for_each(&call, &Page::of("shelf", "a"), &change).await?, COUNT);
+    assert_eq!(books.count(&Page::all().equal("lent", 1)).await?, COUNT as u64);
     Ok(())
 }
