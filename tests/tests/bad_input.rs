@@ -168,6 +168,20 @@ async fn bad_input_is_rejected_without_side_effects() -> anyhow::Result<()> {
         404,
     )
     .await?;
+    // A session has 43 characters.
+    for (chars, status) in [(43, 404), (44, 400)] {
+        let session = json!({ "session": "x".repeat(chars) }).to_string();
+        check(&system, "/api/auth/logout", session.as_bytes(), &[JSON], status).await?;
+    }
+    // The edge decodes no coding of a body, not even of one that is plain JSON.
+    let coded = ("content-encoding", "gzip");
+    let body = br#"{"username":"ada","password":"x"}"#;
+    check(&system, login, body, &[JSON, coded], 415).await?;
+    let coded = b"POST /api/auth/login HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\
+        content-type: application/json\r\ntransfer-encoding: gzip, chunked\r\n\r\n\
+        21\r\n{\"username\":\"ada\",\"password\":\"x\"}\r\n0\r\n\r\n";
+    let answer = http::raw(system.address(), coded).await?;
+    assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
     for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {
         let answer = http::request(method, system.address(), login, Vec::new(), &[]).await?;
         assert_eq!(answer.status, 405, "{method}");
@@ -213,6 +227,20 @@ async fn bad_input_is_rejected_without_side_effects() -> anyhow::Result<()> {
             .any(|(_, body)| body.pointer("/input/path")
                 == Some(&Value::from("/auth/createAccount")))
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strings_without_a_length_have_the_configured_one() -> anyhow::Result<()> {
+    let system = System::with(&[("CONCERT_HTTP__STRING_LIMIT_CHARS", "10")]).await?;
+    let of = |document: &str| json!({ "session": "x".repeat(43), "document": document });
+    let path = "/Library/removeDocument";
+    let answer = system.post(path, &of("1234567890")).await?;
+    assert_eq!(answer.status, 401, "the session has its own length: {answer:?}");
+    let answer = system.post(path, &of("12345678901")).await?;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    let expected = "`document` must be a string of at most 10 characters";
+    assert_eq!(answer.text("error")?, expected);
     Ok(())
 }
 
