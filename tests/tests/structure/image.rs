@@ -55,6 +55,9 @@ fn compose_rotates_keys_and_passes_the_trusted_proxies() {
     let services = services();
     let has = |name: &str, line: &str| services[name].iter().any(|found| found == line);
     assert!(has("key-rotation", r#"command: ["keys", "rotate"]"#));
+    // It has the keys of all services, and runs until it is stopped.
+    assert!(has("key-rotation", "volumes: *of-setup") && has("setup", "volumes: *of-setup"));
+    assert!(!services["key-rotation"].iter().any(|line| line.starts_with("restart:")));
     let proxies = "CONCERT_HTTP__TRUSTED_PROXIES: ${CONCERT_HTTP__TRUSTED_PROXIES:-}";
     assert!(has("edge", proxies));
 }
