@@ -1,7 +1,6 @@
 /** Large values (docs/wire.md): a reference in a message stands for a string beside the log. */
 
-import { createHash, createHmac } from "node:crypto";
-import { aessiv } from "@noble/ciphers/aes.js";
+import { createCipheriv, createDecipheriv, createHash, createHmac } from "node:crypto";
 import { looksSealed } from "./seal.js";
 import type { Json } from "./value.js";
 
@@ -19,6 +18,11 @@ const CHUNK_BYTES = 512 * 1024;
 const MANIFEST_VERSION = 1;
 const MANIFEST_HEAD_BYTES = 9;
 const HASH_BYTES = 32;
+const CIPHER = "aes-256-gcm";
+const KEY_BYTES = 32;
+const TAG_BYTES = 16;
+/** Each key encrypts one text only. */
+const NONCE = new Uint8Array(12);
 const FORM = /^large:([A-Za-z0-9_-]{22}):([1-9][0-9]{4,7}):([0-9a-f]{64})$/;
 
 const PLACE_BYTES = 16;
@@ -166,7 +170,7 @@ export class Reference {
     const short = (bytes: Buffer): string => bytes.subarray(0, 16).toString("base64url");
     const folder = short(derive("folder"));
     const name = short(derive(`name ${label}`, ...parts));
-    return new Part(`blob.${folder}.${name}`, derive(`key ${label}`, ...parts));
+    return new Part(`blob.${folder}.${name}`, derive(`key ${label}`, ...parts).subarray(0, KEY_BYTES));
   }
 }
 
@@ -179,14 +183,17 @@ export class Part {
 
   /** The body of the message. */
   seal(text: Uint8Array): Uint8Array {
-    return aessiv(new Uint8Array(this.key)).encrypt(new Uint8Array(text));
+    const cipher = createCipheriv(CIPHER, this.key, NONCE);
+    return Buffer.concat([cipher.update(text), cipher.final(), cipher.getAuthTag()]);
   }
 
   async read(read: Read): Promise<Uint8Array> {
     const body = await read(this.subject);
     if (body === null) throw new Expired();
     try {
-      return aessiv(new Uint8Array(this.key)).decrypt(new Uint8Array(body));
+      const cipher = createDecipheriv(CIPHER, this.key, NONCE);
+      cipher.setAuthTag(body.subarray(-TAG_BYTES));
+      return Buffer.concat([cipher.update(body.subarray(0, -TAG_BYTES)), cipher.final()]);
     } catch {
       throw new Broken("a stored part of a large value was altered");
     }

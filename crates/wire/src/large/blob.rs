@@ -7,11 +7,10 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use aes_siv::KeyInit;
-use aes_siv::siv::Aes256Siv;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use sha2::{Digest as _, Sha256, Sha512};
 use zeroize::Zeroizing;
 
@@ -242,7 +241,13 @@ fn digest_of(hashes: &[[u8; HASH_BYTES]]) -> ValueDigest {
 /// Subject and key of one message.
 struct Part {
     subject: String,
+    /// Its first 32 bytes encrypt.
     key: Zeroizing<[u8; 64]>,
+}
+
+/// Each key encrypts one text only, so all texts have the same nonce.
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
 impl Part {
@@ -264,22 +269,30 @@ impl Part {
     }
 
     fn seal(self, text: &[u8]) -> Message {
-        // Encryption fails only for more associated data than AES-SIV allows; this has none.
-        let body = self.cipher().encrypt(NO_DATA, text).unwrap_or_default();
+        let mut body = Vec::with_capacity(text.len() + AES_256_GCM.tag_len());
+        body.extend_from_slice(text);
+        let sealed = self.cipher().seal_in_place_append_tag(nonce(), Aad::empty(), &mut body);
+        // Encryption fails only for more than 64 GiB.
+        if sealed.is_err() {
+            body.clear();
+        }
         Message { subject: self.subject, body }
     }
 
     fn open(&self, body: &[u8]) -> Result<Vec<u8>, BlobError> {
-        self.cipher().decrypt(NO_DATA, body).map_err(|_| BlobError::Broken)
+        let mut body = body.to_vec();
+        let opened = self.cipher().open_in_place(nonce(), Aad::empty(), &mut body);
+        let length = opened.map_err(|_| BlobError::Broken)?.len();
+        body.truncate(length);
+        Ok(body)
     }
 
-    fn cipher(&self) -> Aes256Siv {
-        Aes256Siv::new((&*self.key).into())
+    #[expect(clippy::expect_used, reason = "a key of AES-256 has 32 bytes")]
+    fn cipher(&self) -> LessSafeKey {
+        let (key, _) = self.key.split_at(AES_256_GCM.key_len());
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("a key of 32 bytes"))
     }
 }
-
-/// Each key encrypts one text only, so there is no associated data.
-const NO_DATA: [&[u8]; 0] = [];
 
 /// HMAC-SHA512 under the place.
 #[expect(clippy::expect_used, reason = "HMAC accepts keys of every length")]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .seal import looks_sealed
 
@@ -28,6 +28,8 @@ _VALUE_MAX_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 512 * 1024
 _MANIFEST_VERSION = 1
 _HASH_BYTES = 32
+#: Each key encrypts one text only.
+_NONCE = bytes(12)
 _FORM = re.compile(r"large:([A-Za-z0-9_-]{22}):([1-9][0-9]{4,7}):([0-9a-f]{64})", re.ASCII)
 
 _PLACE_BYTES = 16
@@ -108,7 +110,7 @@ class Reference:
 
         folder = _name(derive(b"folder")[:16])
         name = _name(derive(b"name ", label, *parts)[:16])
-        return _Part(f"blob.{folder}.{name}", derive(b"key ", label, *parts))
+        return _Part(f"blob.{folder}.{name}", derive(b"key ", label, *parts)[:32])
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,14 @@ class _Part:
 
     def seal(self, text: bytes) -> bytes:
         """The body of the message."""
-        return AESSIV(self.key).encrypt(text, None)
+        return AESGCM(self.key).encrypt(_NONCE, text, None)
 
     async def read(self, read: Read) -> bytes:
         body = await read(self.subject)
         if body is None:
             raise Expired
         try:
-            return AESSIV(self.key).decrypt(body, None)
+            return AESGCM(self.key).decrypt(_NONCE, body, None)
         except (InvalidTag, ValueError):
             raise Broken("a stored part of a large value was altered") from None
 
