@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
+use concert_runtime::background;
 use concert_runtime::blobs::{Blobs, BlobsError, Upload};
 use concert_wire::envelope::Object;
 use concert_wire::large::{INLINE_MAX_BYTES, Place, Reference, any_text};
@@ -76,7 +77,7 @@ impl Uploads {
             current: None,
             bytes: 0,
         };
-        let scanned = tokio::task::spawn_blocking(move || {
+        let scanned = background::run(move || {
             let text = scan(Parts { current: first, parts }, route.as_ref(), limits, &mut values)?;
             let object =
                 value::object(&text).map_err(|error| EdgeError::BadRequest(error.to_string()))?;

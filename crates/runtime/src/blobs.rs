@@ -10,11 +10,13 @@ use concert_wire::large::blob::{
 };
 use concert_wire::large::{Place, Reference, VALUE_MAX_BYTES};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::background;
 use crate::bus::{Bus, ConnectError};
 use crate::log::{self, PublishError};
 
@@ -113,13 +115,18 @@ impl Blobs {
     ///
     /// # Errors
     /// See [`BlobsError`]. Some chunks may be stored; they expire.
-    pub async fn store(&self, place: Place, text: &str) -> Result<Reference, BlobsError> {
+    pub async fn store(&self, place: Place, text: String) -> Result<Reference, BlobsError> {
         if text.len() as u64 > VALUE_MAX_BYTES {
             return Err(BlobsError::TooLarge);
         }
-        let mut upload = self.upload(place);
-        upload.push(text.as_bytes()).await?;
-        upload.finish().await
+        let (mut upload, runtime) = (self.upload(place), Handle::current());
+        let stored = background::run(move || {
+            runtime.block_on(async {
+                upload.push(text.as_bytes()).await?;
+                upload.finish().await
+            })
+        });
+        stored.await.map_err(unavailable)?
     }
 
     /// Starts to store a value whose parts arrive one after the other.
@@ -201,8 +208,7 @@ impl Blobs {
         let read = async move {
             let subject = manifest.chunk_subject(index).ok_or(BlobError::Broken)?;
             let body = blobs.get(subject).await?;
-            // Decryption takes milliseconds, in which other tasks must continue.
-            let opened = tokio::task::spawn_blocking(move || manifest.open_chunk(index, &body));
+            let opened = background::run(move || manifest.open_chunk(index, &body));
             Ok::<_, BlobsError>(opened.await.map_err(unavailable)??.into())
         };
         // A task, because a reader that pauses must not keep its permit.

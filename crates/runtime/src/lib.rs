@@ -6,6 +6,7 @@
 pub mod ack;
 pub mod address;
 pub mod atomic_file;
+pub mod background;
 pub mod blobs;
 pub mod bus;
 pub mod chaos;

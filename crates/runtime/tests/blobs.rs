@@ -67,10 +67,10 @@ async fn stored_values_are_read_back_and_stored_once() {
     let server = server(0).await;
     for bytes in [40_000, CHUNK_BYTES - 3, CHUNK_BYTES, 3_000_000] {
         let text = text(bytes);
-        let reference = server.blobs.store(PLACE, &text).await.unwrap();
+        let reference = server.blobs.store(PLACE, text.clone()).await.unwrap();
         assert_eq!(reference.bytes(), text.len() as u64);
         let stored = server.messages().await;
-        assert_eq!(server.blobs.store(PLACE, &text).await, Ok(reference));
+        assert_eq!(server.blobs.store(PLACE, text.clone()).await, Ok(reference));
         assert_eq!(server.messages().await, stored);
         assert_eq!(server.blobs.load(&reference).await.unwrap(), text);
         let manifest = server.blobs.manifest(&reference).await.unwrap();
@@ -88,15 +88,15 @@ async fn upload_in_small_parts_has_the_same_reference() {
         upload.push(part).await.unwrap();
     }
     let reference = upload.finish().await.unwrap();
-    assert_eq!(server.blobs.store(PLACE, &text).await, Ok(reference));
-    let elsewhere = server.blobs.store(Place::new([8; 16]), &text).await.unwrap();
+    assert_eq!(server.blobs.store(PLACE, text.clone()).await, Ok(reference));
+    let elsewhere = server.blobs.store(Place::new([8; 16]), text.clone()).await.unwrap();
     assert!(elsewhere.is_same_value(&reference) && elsewhere != reference);
 }
 
 #[tokio::test]
 async fn missing_parts_are_expired_and_altered_ones_are_broken() {
     let server = server(0).await;
-    let reference = server.blobs.store(PLACE, &text(600_000)).await.unwrap();
+    let reference = server.blobs.store(PLACE, text(600_000)).await.unwrap();
     let manifest = server.blobs.manifest(&reference).await.unwrap();
     let stream = server.bus.jetstream.get_stream(BLOBS).await.unwrap();
     let subject = manifest.chunk_subject(1).unwrap();
@@ -113,7 +113,7 @@ async fn missing_parts_are_expired_and_altered_ones_are_broken() {
 #[tokio::test]
 async fn expired_values_give_their_disk_space_back() {
     let server = server(0).await;
-    let reference = server.blobs.store(PLACE, &text(6_000_000)).await.unwrap();
+    let reference = server.blobs.store(PLACE, text(6_000_000)).await.unwrap();
     let full = disk_space(server.dir.path());
     assert!(full > 6_000_000, "{full}");
     let stream = server.bus.jetstream.get_stream(BLOBS).await.unwrap();
@@ -134,7 +134,7 @@ async fn expired_values_give_their_disk_space_back() {
 async fn stranger_with_a_wildcard_cannot_decrypt() {
     let server = server(0).await;
     let text = text(100_000);
-    server.blobs.store(PLACE, &text).await.unwrap();
+    server.blobs.store(PLACE, text.clone()).await.unwrap();
     let api = format!("$JS.API.DIRECT.GET.{BLOBS}.{BLOBS_SUBJECTS}");
     let found = server.bus.client.request(api, "".into()).await.unwrap();
     let subject = found.headers.unwrap().get("Nats-Subject").unwrap().to_string();
@@ -156,10 +156,10 @@ async fn stranger_with_a_wildcard_cannot_decrypt() {
 async fn full_stream_and_too_large_values_are_errors_of_their_own() {
     let server = server(1_000_000).await;
     let first = text(400_000);
-    let reference = server.blobs.store(PLACE, &first).await.unwrap();
-    assert_eq!(server.blobs.store(PLACE, &text(3_000_000)).await, Err(BlobsError::Full));
-    assert_eq!(server.blobs.store(PLACE, &first).await, Ok(reference));
+    let reference = server.blobs.store(PLACE, first.clone()).await.unwrap();
+    assert_eq!(server.blobs.store(PLACE, text(3_000_000)).await, Err(BlobsError::Full));
+    assert_eq!(server.blobs.store(PLACE, first.clone()).await, Ok(reference));
     assert_eq!(server.blobs.load(&reference).await.unwrap(), first);
     let too_large = "x".repeat(VALUE_MAX_BYTES as usize + 1);
-    assert_eq!(server.blobs.store(PLACE, &too_large).await, Err(BlobsError::TooLarge));
+    assert_eq!(server.blobs.store(PLACE, too_large).await, Err(BlobsError::TooLarge));
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use concert_runtime::background;
 use concert_runtime::blobs::{Blobs, BlobsError};
 use concert_runtime::clock;
 use concert_wire::envelope::Object;
@@ -130,13 +131,13 @@ impl LargeValues {
     pub(crate) async fn store(&self, output: &mut Object) -> Result<(), LargeError> {
         let is_large = |text: &&mut String| text.len() as u64 > INLINE_MAX_BYTES && !is_seal(text);
         for text in large::texts_mut(output).into_iter().filter(is_large) {
-            *text = self.stored(text).await?.to_string();
+            *text = self.stored(std::mem::take(text)).await?.to_string();
         }
         Ok(())
     }
 
-    async fn stored(&self, text: &str) -> Result<Reference, LargeError> {
-        let digest = ValueDigest::of(text);
+    async fn stored(&self, mut text: String) -> Result<Reference, LargeError> {
+        let digest = digest_of(&mut text).await?;
         let place = self.place(digest);
         let reference = Reference::new(place, text.len() as u64, digest);
         if self.blobs.is_stored(&reference).await? {
@@ -164,11 +165,27 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// The fingerprint of a text; `None` if it has at most 32 KiB, so that messages contain it.
-    pub fn of(text: &str) -> Option<Self> {
+    /// The fingerprint of a text, which stays unchanged; `None` if it has at most 32 KiB, so that
+    /// messages contain it. Takes the text, because a thread of low priority computes the hashes.
+    ///
+    /// # Errors
+    /// The process shuts down.
+    pub async fn of(text: &mut String) -> Result<Option<Self>, Stop> {
         let bytes = text.len() as u64;
-        (bytes > INLINE_MAX_BYTES).then(|| Self { bytes, digest: ValueDigest::of(text) })
+        if bytes <= INLINE_MAX_BYTES {
+            return Ok(None);
+        }
+        Ok(Some(Self { bytes, digest: digest_of(text).await.map_err(retry)? }))
     }
+}
+
+/// The digest of a text, which stays unchanged.
+async fn digest_of(text: &mut String) -> Result<ValueDigest, BlobsError> {
+    let own = std::mem::take(text);
+    let hashed = background::run(move || (ValueDigest::of(&own), own)).await;
+    let (digest, own) = hashed.map_err(|error| BlobsError::Unavailable(error.to_string()))?;
+    *text = own;
+    Ok(digest)
 }
 
 /// A text of a row that [`Query::large`](crate::Query::large) returned.
@@ -211,7 +228,7 @@ impl LargeRows {
         if text.len() as u64 <= INLINE_MAX_BYTES {
             return Ok(Some(Large(text)));
         }
-        let reference = values.stored(&text).await.map_err(retry)?;
+        let reference = values.stored(text).await.map_err(retry)?;
         drop(budget);
         Ok(Some(self.give(reference)))
     }

@@ -58,8 +58,8 @@ impl Echo {
 
     /// The second text is on the bus already, so it is not loaded.
     async fn twice(&self, query: Query<Text>) -> Result<concert_worker::One<Twice>, Stop> {
-        let text = &query.input.text;
-        let fingerprint = Fingerprint::of(text);
+        let mut text = query.input.text.clone();
+        let fingerprint = Fingerprint::of(&mut text).await?;
         let first = query.large(fingerprint.as_ref(), async { Ok(Some(text.clone())) });
         let first = first.await?.unwrap();
         let second = query.large(fingerprint.as_ref(), async { Ok(None) });

@@ -4,8 +4,9 @@ use concert_worker::store::{Change, Documents, Inserted, Page};
 use concert_worker::{Call, NoSettings, Start, StartError, Stop, retry};
 use serde::{Deserialize, Serialize};
 
-/// Maximum size of a part, in bytes.
-const PART_BYTES: usize = 4 * 1024 * 1024;
+/// Maximum size of a part, in bytes. MongoDB writes it to its journal at once, and all other writes
+/// wait for that.
+const PART_BYTES: usize = 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Part {

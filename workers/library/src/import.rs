@@ -48,13 +48,14 @@ impl Libraries {
         }
         let mut documents = import.read(DOCUMENTS).await?;
         while let Some(old) = import.next::<OldDocument>(&mut documents).await? {
-            let OldDocument { id, name, epub_content } = old;
+            let OldDocument { id, name, mut epub_content } = old;
             let Some((library, user)) = places.remove(&id) else {
                 import.leave(&self.books);
                 continue;
             };
             let name = import.renamed(&id).map_or(name, str::to_owned);
-            let (place, content) = (place(&library, &name), Fingerprint::of(&epub_content));
+            let content = Fingerprint::of(&mut epub_content).await?;
+            let place = place(&library, &name);
             let book = Book { library, user, name, place, content, parts: None };
             if import.add(&self.books, &id, &book).await? {
                 self.import_content(&mut import, id, &book, epub_content).await?;

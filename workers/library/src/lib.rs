@@ -191,7 +191,7 @@ impl Libraries {
     /// library, then lists documents. If both run concurrently, at least one of them sees the
     /// other's write and removes the document.
     async fn create_document(&self, call: Call<NewDocument>) -> Result<OfDocument, Stop> {
-        let (NewDocument { name, epub_content, library }, call) = call.split();
+        let (NewDocument { name, mut epub_content, library }, call) = call.split();
         let document = call.new_id("document");
         let Some(of) = self.libraries.get(&library).await? else {
             return self.abandon(&call, &document, &library).await;
@@ -201,7 +201,7 @@ impl Libraries {
             return Err(refused("The document is empty."));
         }
         let (user, place) = (of.value.user, place(&library, &name));
-        let content = Fingerprint::of(&epub_content);
+        let content = Fingerprint::of(&mut epub_content).await?;
         let book = Book { library, user, name, place, content, parts: None };
         match self.books.insert(call.permit().await?, &document, &book).await? {
             Inserted::Done => {}

@@ -157,7 +157,7 @@ async fn content_of_several_parts_is_joined() -> Result<(), TrialError> {
     let user = OfUser { user: "ada".to_owned() };
     let library = state.create_library(Call::direct(None, user)).await.unwrap().library;
     // The cut would be inside of a character.
-    let content = format!("x{}", "é".repeat(5 * 1024 * 1024));
+    let content = format!("x{}", "é".repeat(1280 * 1024));
     let new = NewDocument {
         name: "Large".to_owned(),
         epub_content: content.clone(),

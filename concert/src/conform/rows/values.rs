@@ -68,7 +68,7 @@ pub(super) async fn large_values(world: &World) -> Checked {
         let input = json!({ "value": reference.to_string() });
         Call::in_flow(clock::new_flow(), "echo", &input)
     };
-    let reference = world.blobs.store(Place::new([1; 16]), &text).await?;
+    let reference = world.blobs.store(Place::new([1; 16]), text.clone()).await?;
     let output = world.run(&echo(&reference)).await?;
     let value = output.get("value").with_context(|| format!("the output is {output}"))?;
     let whole = match Reference::of(value) {

@@ -31,7 +31,7 @@ async fn interrupted_import_is_completed_and_its_documents_are_stamped() -> Resu
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| dir.path().join(format!("{name}.json"));
     // The cut between two parts would be inside of a character.
-    let content = format!("x{}", "é".repeat(5 * 1024 * 1024));
+    let content = format!("x{}", "é".repeat(1280 * 1024));
     let large = json!({ "_id": "d-1", "name": "Large", "epubContent": content });
     let small = json!({ "_id": "d-2", "name": "Small", "epubContent": "text" });
     write(file("Profile.users"), "{ \"_id\": \"ada\" }\n{ \"_id\": \"bob\" }\n").unwrap();

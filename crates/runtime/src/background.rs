@@ -1,0 +1,35 @@
+//! Threads of low priority, for work that uses a processor for milliseconds: reading, hashing and
+//! encrypting large values. On Linux, a request that hashes a password goes before it.
+
+use std::sync::LazyLock;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
+
+/// Nice value of the threads. Threads that hash passwords have 5.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 15;
+/// Maximum number of threads; more work waits.
+const THREADS: usize = 64;
+
+/// `None` if the system provides no thread; then ordinary threads do the work.
+static RUNTIME: LazyLock<Option<Runtime>> = LazyLock::new(|| {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).max_blocking_threads(THREADS).thread_name("background");
+    // On other systems, the value belongs to the whole process.
+    #[cfg(target_os = "linux")]
+    builder.on_thread_start(|| {
+        if let Err(error) = rustix::process::nice(NICE) {
+            tracing::debug!(%error, "cannot lower the priority of a thread");
+        }
+    });
+    builder.build().ok()
+});
+
+/// Runs blocking work on a thread of low priority.
+pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    match &*RUNTIME {
+        Some(runtime) => runtime.spawn_blocking(work),
+        None => Handle::current().spawn_blocking(work),
+    }
+}
