@@ -69,8 +69,12 @@ async fn failing_action_is_dead_lettered_and_a_retry_completes_its_flow() -> any
     let (good, shown) = dead(&system, &["show", id]).await?;
     assert!(good && shown.contains("\"failure_mode\": \"fail\""), "{shown}");
 
+    let mut invocations = system.subscribe("action.Faulty.>").await?;
     let (good, said) = dead(&system, &["retry", id]).await?;
     assert!(!good && said.contains("dead-lettered again"), "{said}");
+    let retried = invocations.next().await.context("no invocation")?;
+    let headers = retried.headers.context("no headers")?;
+    assert!(headers.get("Concert-Attempts").is_some(), "the worker must see that it is a retry");
     worker.heal()?;
     let (good, said) = dead(&system, &["retry", "--all", "--concept", "Faulty"]).await?;
     assert!(good, "{said}");

@@ -28,7 +28,7 @@ pub const RULES: &str = "Concert-Rules";
 pub const REASON: &str = "Concert-Reason";
 /// On a dead letter: action id of the message, if it is valid.
 pub const ACTION: &str = "Concert-Action";
-/// On a dead letter: number of attempts.
+/// On a dead letter, and on its retry: number of attempts.
 pub const ATTEMPTS: &str = "Concert-Attempts";
 /// On a dead letter: original subject of the message.
 pub const SUBJECT: &str = "Concert-Subject";

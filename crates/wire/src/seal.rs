@@ -52,6 +52,11 @@ impl Sealer {
         Self { keys: keys.into() }
     }
 
+    /// Id of the key that seals now.
+    pub fn current_key_id(&self) -> String {
+        self.keys.now().current().id().to_owned()
+    }
+
     /// Seals a secret for a flow.
     pub fn seal(&self, flow: FlowId, secret: &str) -> String {
         let keys = self.keys.now();

@@ -56,6 +56,12 @@ impl<I> Call<I> {
         self.id == self.flow.root()
     }
 
+    /// Returns whether an earlier delivery of the action may have written: this one is a redelivery,
+    /// or the retry of a dead letter.
+    pub fn is_repeated(&self) -> bool {
+        self.lease.is_repeated()
+    }
+
     /// Reads the position of the log's last message.
     ///
     /// # Errors

@@ -33,6 +33,8 @@ pub struct Invocation {
     pub device: Option<String>,
     /// The log positions that it follows from; `None` if it is injected.
     pub position: Option<Position>,
+    /// `true` if it was a dead letter.
+    pub is_retry: bool,
 }
 
 impl Invocation {
@@ -63,6 +65,7 @@ impl Invocation {
             client: header(header::CLIENT).and_then(|text| text.parse().ok()),
             device: header(header::DEVICE).map(str::to_owned),
             position: header(header::POSITION).and_then(|text| text.parse().ok()),
+            is_retry: header(header::ATTEMPTS).is_some(),
         })
     }
 

@@ -25,6 +25,7 @@ struct Inner {
     order: Option<Order>,
     /// The subject of the action's completion.
     completion: String,
+    is_repeated: bool,
 }
 
 /// The state machine, which the delivery's task and its handler share.
@@ -52,19 +53,25 @@ impl Order {
 
 impl Lease {
     /// The lease of a delivery. The state machine counts its times from `received`.
-    pub(crate) fn new(delivery: Delivery, received: Instant, bus: Bus, completion: String) -> Self {
+    pub(crate) fn new(
+        delivery: Delivery,
+        received: Instant,
+        bus: Bus,
+        completion: String,
+        is_repeated: bool,
+    ) -> Self {
         let order = Order {
             delivery: Mutex::new(delivery),
             received,
             bus,
             requests: tokio::sync::Mutex::new(()),
         };
-        Self(Arc::new(Inner { order: Some(order), completion }))
+        Self(Arc::new(Inner { order: Some(order), completion, is_repeated }))
     }
 
     /// The lease of an action without a log: an import, or a handler that a test calls directly.
     pub(crate) fn without_log() -> Self {
-        Self(Arc::new(Inner { order: None, completion: String::new() }))
+        Self(Arc::new(Inner { order: None, completion: String::new(), is_repeated: false }))
     }
 
     /// Checks whether the delivery may write now.
@@ -94,6 +101,11 @@ impl Lease {
     /// The subject of the action's completion.
     pub(crate) fn completion(&self) -> &str {
         &self.0.completion
+    }
+
+    /// See [`Call::is_repeated`](crate::Call::is_repeated).
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.0.is_repeated
     }
 
     /// The position of the log's last message; 0 without a log.

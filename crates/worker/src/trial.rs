@@ -256,7 +256,7 @@ impl Trial {
     ) -> Result<Act, TrialError> {
         let mut act = act(name, input)?;
         act.position = Some(position);
-        let invoked = self.deliver(act).await?;
+        let invoked = self.deliver(act, false).await?;
         self.finished(invoked).await
     }
 
@@ -270,7 +270,7 @@ impl Trial {
         name: &str,
         input: Value,
     ) -> Result<Invoked, TrialError> {
-        self.deliver(Act { client, ..act(name, input)? }).await
+        self.deliver(Act { client, ..act(name, input)? }, false).await
     }
 
     /// Redelivers an action, as after a lost acknowledgement. The output is that of the first
@@ -279,7 +279,7 @@ impl Trial {
     /// # Errors
     /// See [`Trial::act`].
     pub async fn redeliver(&self, act: &Act) -> Result<Value, TrialError> {
-        let invoked = self.deliver(act.clone()).await?;
+        let invoked = self.deliver(act.clone(), true).await?;
         Ok(self.finished(invoked).await?.output)
     }
 
@@ -406,7 +406,7 @@ impl Trial {
         Ok(keys::load(&self.servers.dir().join("keys"), &Purpose::Concept(name.to_owned()))?)
     }
 
-    async fn deliver(&self, act: Act) -> Result<Invoked, TrialError> {
+    async fn deliver(&self, act: Act, is_repeated: bool) -> Result<Invoked, TrialError> {
         let client = &self.bus.client;
         let inbox = client.new_inbox();
         let replies = client.subscribe(inbox.clone()).await.map_err(bus)?;
@@ -416,6 +416,9 @@ impl Trial {
         let mut headers = HeaderMap::new();
         headers.insert(header::FLOW, act.flow.to_string());
         headers.insert(header::REPLY, inbox);
+        if is_repeated {
+            headers.insert(header::ATTEMPTS, "1");
+        }
         if let Some(client) = &act.client {
             headers.insert(header::CLIENT, client.as_str());
         }

@@ -1,7 +1,7 @@
 //! The concept Sessioning: login sessions, identified by a token.
 //!
-//! A token has 256 random bits. The database stores its hash; and, as long as a redelivery must
-//! return the same token, its seal (see [`token`]).
+//! A token has 256 bits. The database stores its hash; and, as long as a redelivery must return the
+//! same token, the key from which it is derived, encrypted (see [`token`]).
 
 mod cutoff;
 mod list;
@@ -94,6 +94,8 @@ impl Sessioning {
     async fn open(start: Start<Settings>) -> Result<Self, StartError> {
         // These names are part of the stored format.
         let sessions = start.documents("sessions").expires("expires_at").deleted_in("ended");
+        // An action creates one session, whichever key its token has.
+        let sessions = sessions.unique(session::ACTION);
         let sessions = sessions.lookup_newest("user").lists("sweeps", "token_hashes");
         Ok(Self {
             sessions: sessions.open().await?,
@@ -112,28 +114,46 @@ impl Sessioning {
             Some(token) => token,
             None => self.insert(&call).await?,
         };
-        if self.cutoffs.apply_to(&call, &call.input.user).await? {
-            self.sessions.delete(call.permit().await?, &hash(&session)).await.map(drop)?;
-        } else {
-            self.end_oldest(&call).await?;
+        let limit = usize::try_from(self.settings.max_sessions).unwrap_or(usize::MAX);
+        let surplus = live_sessions(&call.input.user).newest_first().skip(limit);
+        // Waits for both: an operation of the driver must not be dropped half-way.
+        let (is_cut_off, oldest) = futures_util::future::join(
+            self.cutoffs.apply_to(&call, &call.input.user),
+            self.sessions.page(surplus.clone().limit(2)),
+        )
+        .await;
+        match (is_cut_off?, oldest?.as_slice()) {
+            (true, _) => self.end(&call, &hash(&session)).await?,
+            (false, []) => {}
+            (false, [oldest]) => self.end(&call, &oldest.id).await?,
+            (false, _) => {
+                self.sessions.for_each(&call, &surplus, &Change::deletion()).await?;
+            }
         }
         Ok(Created { session })
+    }
+
+    async fn end(&self, call: &Call<OfUser>, id: &TokenHash) -> Result<(), Stop> {
+        self.sessions.delete(call.permit().await?, id).await.map(drop)
     }
 
     async fn insert(&self, call: &Call<OfUser>) -> Result<Secret, Stop> {
         let token = self.tokens.of(call).await?;
         let (user, device) = (&call.input.user, call.device.clone());
-        let session = Session::new(user, device, now(), &self.settings);
+        let session = Session::new(user, call.id, device, now(), &self.settings);
         match self.sessions.insert(call.permit().await?, &hash(&token), &session).await? {
             Inserted::Done => Ok(token),
-            Inserted::Taken(_) => Err(retry("another action created this session")),
+            Inserted::Taken(_) => Ok(self.made_earlier(call).await?.unwrap_or(token)),
         }
     }
 
     /// The token that an earlier delivery of this action created in release 0.1.0.
     async fn made_by_release(&self, call: &Call<OfUser>) -> Result<Option<Secret>, Stop> {
+        if !call.is_repeated() {
+            return Ok(None);
+        }
         for key in self.keys.now().keys() {
-            let token = token::released(key, call.id);
+            let token = token::released(key, call.id)?;
             if let Target::Done = self.sessions.target(call, &hash(&token)).await? {
                 return Ok(Some(token));
             }
@@ -141,15 +161,16 @@ impl Sessioning {
         Ok(None)
     }
 
-    /// Ends the oldest sessions of a user above the limit.
-    async fn end_oldest(&self, call: &Call<OfUser>) -> Result<(), Stop> {
-        let limit = usize::try_from(self.settings.max_sessions).unwrap_or(usize::MAX);
-        let surplus = live_sessions(&call.input.user).newest_first().skip(limit);
-        match self.sessions.page(surplus.clone().limit(2)).await?.as_slice() {
-            [] => Ok(()),
-            [oldest] => self.sessions.delete(call.permit().await?, &oldest.id).await.map(drop),
-            _ => self.sessions.for_each(call, &surplus, &Change::deletion()).await.map(drop),
-        }
+    /// The token that an earlier delivery of this action created in another hour. `None` if its
+    /// session has ended.
+    async fn made_earlier(&self, call: &Call<OfUser>) -> Result<Option<Secret>, Stop> {
+        let action = call.id.to_string();
+        let Some(session) = self.sessions.find(session::ACTION, &action).await? else {
+            return Ok(None);
+        };
+        let tokens = self.tokens.all(call).await?;
+        let token = tokens.into_iter().find(|token| hash(token) == session.id);
+        token.map(Some).ok_or_else(|| retry("the key of this session's token was removed"))
     }
 
     async fn delete(&self, call: Call<OfSession>) -> Result<(), Stop> {

@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 
 use concert_worker::store::{DateTime, Found};
-use concert_worker::{Stop, retry};
+use concert_worker::{ActionId, Stop, retry};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
 use crate::token::TokenHash;
+
+/// The unique field of sessions.
+pub(crate) const ACTION: &str = "action";
 
 /// A stored session. Its id is the hash of its token.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,6 +21,10 @@ pub(crate) struct Session {
     key: String,
     pub(crate) idle_expires_at: DateTime,
     expires_at: DateTime,
+    /// The action that created it, whose value is unique. Release 0.1.0 stores none, because it
+    /// takes every duplicate for a session of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    action: Option<String>,
     /// Device of the login; sessions of older releases have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) device: Option<String>,
@@ -26,6 +33,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         user: &str,
+        action: ActionId,
         device: Option<String>,
         now: DateTime,
         settings: &Settings,
@@ -35,6 +43,7 @@ impl Session {
             key: String::new(),
             idle_expires_at: now.saturating_add_duration(settings.idle()),
             expires_at: now.saturating_add_duration(settings.absolute()),
+            action: Some(action.to_string()),
             device,
         }
     }

@@ -156,20 +156,37 @@ async fn released_version_reads_sessions_and_its_sweeps_are_continued() -> Resul
 }
 
 #[tokio::test]
-async fn token_is_stored_only_as_a_seal_until_the_log_has_lost_the_flow() -> Result<(), TrialError>
-{
+async fn key_of_tokens_is_stored_only_as_a_seal_until_the_log_has_lost_its_flows()
+-> Result<(), TrialError> {
     let trial = Trial::of(worker()).await?;
     let created = act(&trial, "create", json!({ "user": "ada" })).await?;
-    assert_eq!(trial.redeliver_uncompleted(&created).await?, created.output);
+    let other = act(&trial, "create", json!({ "user": "ada" })).await?;
+    assert_ne!(other.output, created.output);
     let token = created.output["session"].as_str().unwrap();
-    // No key and id of an action yield the token.
-    let keys = trial.keys("session")?;
-    assert_ne!(token::released(keys.current(), created.flow.root()).expose(), token);
-    let issued = all::<Document>(&trial, "tokens").await?.pop().unwrap();
-    assert!(issued.get_str("sealed").unwrap().starts_with("sealed:"), "{issued}");
-    assert!(!issued.to_string().contains(token), "{issued}");
-    let purge_at = *issued.get_datetime("purge_at").unwrap();
-    assert!((in_minutes(23 * 60)..in_minutes(25 * 60)).contains(&purge_at), "{purge_at}");
+    let of_release = token::released(trial.keys("session")?.current(), created.flow.root());
+    assert_ne!(of_release.unwrap().expose(), token);
+    let key = all::<Document>(&trial, "token_keys").await?.pop().unwrap();
+    assert!(key.get_str("sealed").unwrap().starts_with("sealed:"), "{key}");
+    let purge_at = *key.get_datetime("purge_at").unwrap();
+    assert!((in_minutes(24 * 60)..in_minutes(26 * 60)).contains(&purge_at), "{purge_at}");
+    Ok(())
+}
+
+/// The session is stored, and its completion is not.
+#[tokio::test]
+async fn redelivery_in_another_hour_keeps_the_token() -> Result<(), TrialError> {
+    let mut trial = Trial::of(worker()).await?;
+    let created = act(&trial, "create", json!({ "user": "ada" })).await?;
+    // Another process uses another key.
+    let keys = trial.collection("token_keys").await?;
+    let mut key = keys.find_one(doc! {}).await.unwrap().unwrap();
+    keys.delete_one(doc! { "_id": key.get_str("_id").unwrap() }).await.unwrap();
+    key.insert("_id", "0-earlier");
+    keys.insert_one(&key).await.unwrap();
+    trial.restart().await?;
+    assert_eq!(trial.redeliver_uncompleted(&created).await?, created.output);
+    assert_eq!(all::<Document>(&trial, "token_keys").await?.len(), 2);
+    assert_eq!(all::<Document>(&trial, "sessions").await?.len(), 1);
     Ok(())
 }
 
@@ -179,7 +196,7 @@ async fn redelivery_of_an_action_of_the_released_version_keeps_its_token() -> Re
     let trial = Trial::of(worker()).await?;
     // Its session is stored, and its completion is not.
     let created = act(&trial, "create", json!({ "user": "ada" })).await?;
-    let token = token::released(trial.keys("session")?.current(), created.flow.root());
+    let token = token::released(trial.keys("session")?.current(), created.flow.root()).unwrap();
     let sessions = trial.collection("sessions").await?;
     sessions.delete_many(doc! {}).await.unwrap();
     let session = released(token.expose(), "ada", &created.flow.to_string());
@@ -187,6 +204,7 @@ async fn redelivery_of_an_action_of_the_released_version_keeps_its_token() -> Re
     let output = trial.redeliver_uncompleted(&created).await?;
     assert_eq!(output, json!({ "session": token.expose() }));
     assert!(is_live(&trial, token.expose()).await?);
+    assert_eq!(all::<Document>(&trial, "sessions").await?.len(), 1);
     Ok(())
 }
 
@@ -285,6 +303,7 @@ async fn sessions_are_listed_in_pages_and_ended_by_id() -> Result<(), TrialError
         let mut session = one.clone();
         session.insert("_id", stored(&format!("token {number}")));
         session.insert("created_by", format!("00000000-0000-8000-8000-{number:012}"));
+        session.insert("action", format!("00000000-0000-8000-8000-{number:012}"));
         session.insert("created_at", DateTime::from_millis(created_at - 1 - number / 3));
         session
     });

@@ -231,7 +231,7 @@ pub async fn retry(
     }
     let mut dead = bus.client.subscribe(Subject::from(kept.subject.as_str())).await?;
     let mut headers = HeaderMap::new();
-    for name in header::OF_CALL {
+    for name in header::OF_CALL.into_iter().chain([header::ATTEMPTS]) {
         if let Some(value) = kept.headers.get(name) {
             headers.insert(name, value.clone());
         }

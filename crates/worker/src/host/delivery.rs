@@ -73,6 +73,7 @@ impl Worker {
             }
         };
         let (delivery, effects) = Delivery::new(attempt, limits, 0);
+        let is_repeated = attempt > 1 || invocation.is_retry;
         let completion = subject::completion(
             invocation.flow,
             self.concept.name.as_str(),
@@ -84,7 +85,7 @@ impl Worker {
             message: &message,
             attempt,
             invocation,
-            lease: Lease::new(delivery, received, self.bus.clone(), completion),
+            lease: Lease::new(delivery, received, self.bus.clone(), completion, is_repeated),
             turn: None,
             watch: None,
         };
