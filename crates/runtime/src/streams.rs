@@ -67,7 +67,8 @@ fn failed<E: Into<async_nats::Error>>(what: impl Into<String>) -> impl FnOnce(E)
     move |source| SetupError { what, source: source.into(), advice }
 }
 
-/// Like [`failed`], for a stream whose size a setting limits: the account may require a limit.
+/// Like [`failed`], for a stream whose size a setting limits: the account may require a limit, or
+/// have less storage.
 fn failed_sized<E: Into<async_nats::Error>>(
     what: impl Into<String>,
     key: &str,
@@ -75,13 +76,20 @@ fn failed_sized<E: Into<async_nats::Error>>(
     let (what, key) = (what.into(), key.to_owned());
     move |source| {
         let error = failed(what)(source);
-        if !error.source.to_string().contains("max bytes") {
+        let text = error.source.to_string();
+        let advice = if text.contains("max bytes") {
+            format!(
+                "the JetStream account requires a maximum size of each stream: set log.{key}, and \
+                 the other sizes of the section [log]"
+            )
+        } else if text.contains("storage") {
+            format!(
+                "the NATS server has less storage than the maximum sizes of all streams: free disk \
+                 space, or decrease log.{key} or another size of the section [log]"
+            )
+        } else {
             return error;
-        }
-        let advice = format!(
-            "the JetStream account requires a maximum size of each stream: set log.{key}, and \
-             the other sizes of the section [log]"
-        );
+        };
         SetupError { advice, ..error }
     }
 }

@@ -1,4 +1,4 @@
-//! An account of a real NATS server that requires a maximum size of each stream.
+//! An account of a real NATS server that requires a maximum size of each stream, and has 1 GiB.
 
 use concert_local_servers::{FindOptions, NatsOptions, NatsServer, find_or_fetch};
 use concert_runtime::bus::{Bus, BusArgs};
@@ -41,4 +41,7 @@ async fn account_that_requires_sizes_gets_them_and_an_error_names_the_missing_on
         set(&mut limits);
     }
     streams::make_all(&bus, &concepts, &limits).await.unwrap();
+    limits.log_max_bytes = 2048 * MIB;
+    let error = streams::make_all(&bus, &concepts, &limits).await.unwrap_err().to_string();
+    assert!(error.contains("free disk space, or decrease log.max_bytes"), "{error}");
 }
