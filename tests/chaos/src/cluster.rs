@@ -117,7 +117,21 @@ fn command(options: &Options, program: &Path) -> Command {
     if let Some(sabotage) = &options.sabotage {
         command.env("CONCERT_SABOTAGE", sabotage);
     }
+    if let Some(rules) = &options.rules {
+        command.env("CONCERT_CONCEPTS", rules.join("concepts"));
+        command.env("CONCERT_SYNCS", rules.join("syncs"));
+    }
     command
+}
+
+/// Returns whether the rules have the concept of a process, if it is a worker.
+fn has_concept(options: &Options, args: &[&str]) -> bool {
+    match (&options.rules, args) {
+        (Some(rules), ["worker", concept]) => {
+            rules.join("concepts").join(format!("{concept}.concept")).exists()
+        }
+        _ => true,
+    }
 }
 
 /// The port of the last of these servers.
@@ -157,7 +171,7 @@ impl Cluster {
         let nats_port = port(&bus.url).context("the port of NATS")?;
         let mongo_port = port(&mongo_uri).context("the port of MongoDB")?;
         let mut parts = Vec::new();
-        for (name, role, args) in PARTS {
+        for (name, role, args) in PARTS.iter().copied().filter(|of| has_concept(options, of.2)) {
             let (nats, mongo) = (Link::to(nats_port).await?, Link::to(mongo_port).await?);
             parts.push(Part { name, role, args, nats, mongo });
         }
@@ -212,8 +226,12 @@ impl Cluster {
     async fn spawn(&self, part: &Part) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log(part))?;
         let mut command = match &self.options.beside {
-            Some(program) if part.name.ends_with("-b") => {
-                self.connected(command(&self.options, program))
+            // The workers of a concept are of one release (docs/operations.md, "Upgrade").
+            Some(program) if part.name.ends_with("-b") || part.args.contains(&"worker") => {
+                let mut command = self.connected(command(&self.options, program));
+                // Its log must be text without colours.
+                command.env("NO_COLOR", "1");
+                command
             }
             _ => self.concert(),
         };

@@ -53,10 +53,14 @@ struct Args {
     /// Disable this guard; the checker must then find violations
     #[arg(long, value_name = "GUARD", value_parser = GUARDS)]
     sabotage: Option<String>,
-    /// Run one process of each pair with this `concert` of an earlier release, as in an upgrade. It
-    /// has no kill points
-    #[arg(long, value_name = "PROGRAM")]
+    /// Run one router, one archive and the workers with this `concert` of an earlier release, as in
+    /// an upgrade. It has no kill points
+    #[arg(long, value_name = "PROGRAM", requires = "rules")]
     beside: Option<PathBuf>,
+    /// Directory with `concepts` and `syncs`, such as those of an earlier release; by default those
+    /// of this repository
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
     /// Directory of logs and results
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -88,6 +92,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
         only: args.points_only.then_some(Fault::KillAtPoint).or(args.only),
         sabotage: args.sabotage.clone(),
         beside: args.beside,
+        rules: args.rules.map(std::path::absolute).transpose()?,
         programs,
         dir,
     };

@@ -27,8 +27,11 @@ pub struct Options {
     pub only: Option<Fault>,
     /// The guard to disable.
     pub sabotage: Option<String>,
-    /// The `concert` program of an earlier release, which runs one process of each pair.
+    /// The `concert` program of an earlier release, which runs one router, one archive and the
+    /// workers.
     pub beside: Option<PathBuf>,
+    /// The directory of `concepts` and `syncs`, if not those of this repository.
+    pub rules: Option<PathBuf>,
     /// The programs, built with the feature `chaos`.
     pub programs: PathBuf,
     /// The directory of logs and results.

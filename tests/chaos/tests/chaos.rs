@@ -30,6 +30,7 @@ async fn chaos(
         only: None,
         sabotage: sabotage.map(str::to_owned),
         beside: None,
+        rules: None,
         programs,
         dir: dir.clone(),
     };
