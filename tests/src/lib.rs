@@ -20,5 +20,5 @@ pub use edge_with_stub_archive::EdgeWithStubArchive;
 pub use http::Answer;
 pub use load::Load;
 pub use raw_nats::RawNats;
-pub use system::{PARTS, Part, System, service_error};
+pub use system::{PARTS, Part, System, server_key, service_error};
 pub use until::until;

@@ -114,7 +114,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 const END_OF_LOG: usize = 500;
 
 /// The key file of the MongoDB server in a directory of keys.
-fn server_key(keys: &Path) -> PathBuf {
+pub fn server_key(keys: &Path) -> PathBuf {
     keys.join("mongo").join("mongod-keyfile")
 }
 

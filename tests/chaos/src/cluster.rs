@@ -73,6 +73,8 @@ pub struct Cluster {
     pub bus: Bus,
     /// The direct address of MongoDB.
     pub mongo_uri: String,
+    /// The same, with all rights.
+    pub admin_uri: String,
     /// The Concert processes.
     pub parts: Vec<Part>,
     /// The kill points.
@@ -117,6 +119,9 @@ fn command(options: &Options, program: &Path) -> Command {
     if let Some(sabotage) = &options.sabotage {
         command.env("CONCERT_SABOTAGE", sabotage);
     }
+    if options.mongodb_users {
+        command.env("CONCERT_MONGODB__USERS", "true");
+    }
     if let Some(rules) = &options.rules {
         command.env("CONCERT_CONCEPTS", rules.join("concepts"));
         command.env("CONCERT_SYNCS", rules.join("syncs"));
@@ -158,16 +163,14 @@ impl Cluster {
         let servers = if options.three {
             Servers::Three(Nodes::start(&keys).await?)
         } else {
-            Servers::One(Box::new(
-                Single::start(&keys, options.small_disks, certificate.as_ref()).await?,
-            ))
+            Servers::One(Box::new(Single::start(&keys, options, certificate.as_ref()).await?))
         };
         let bus = Bus {
             url: servers.nats_url(),
             keys,
             ca: certificate.map(|certificate| certificate.ca),
         };
-        let mongo_uri = servers.mongo_uri();
+        let (mongo_uri, admin_uri) = (servers.mongo_uri(), servers.admin_uri()?);
         let nats_port = port(&bus.url).context("the port of NATS")?;
         let mongo_port = port(&mongo_uri).context("the port of MongoDB")?;
         let mut parts = Vec::new();
@@ -180,6 +183,7 @@ impl Cluster {
             servers: Mutex::new(servers),
             bus,
             mongo_uri,
+            admin_uri,
             mongo_port,
             parts,
             points,

@@ -50,6 +50,9 @@ struct Args {
     /// Encrypt all connections between processes
     #[arg(long, conflicts_with = "three")]
     tls: bool,
+    /// Start mongod with authentication, and give each concept its own user
+    #[arg(long, conflicts_with_all = ["three", "beside"])]
+    mongodb_users: bool,
     /// Disable this guard; the checker must then find violations
     #[arg(long, value_name = "GUARD", value_parser = GUARDS)]
     sabotage: Option<String>,
@@ -88,6 +91,7 @@ async fn chaos(args: Args, disks: anyhow::Result<()>) -> anyhow::Result<ExitCode
         fault_every: Duration::try_from_secs_f64(args.fault_every)?,
         three: args.three,
         tls: args.tls,
+        mongodb_users: args.mongodb_users,
         small_disks: disks.is_ok() && !args.three,
         only: args.points_only.then_some(Fault::KillAtPoint).or(args.only),
         sabotage: args.sabotage.clone(),

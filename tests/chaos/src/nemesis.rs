@@ -225,7 +225,7 @@ impl Nemesis {
     }
 
     async fn step_down(&self) -> anyhow::Result<()> {
-        let client = mongodb::Client::with_uri_str(&self.cluster.mongo_uri).await?;
+        let client = mongodb::Client::with_uri_str(&self.cluster.admin_uri).await?;
         client
             .database("admin")
             .run_command(

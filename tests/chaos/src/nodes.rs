@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use concert_local_servers::{Certificate, FindOptions, Port, TestServers, find_or_fetch, include};
+use concert_tests::server_key;
 use mongodb::bson::{Document, doc};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::bus::{self, Bus};
 use crate::disk::Disks;
+use crate::options::Options;
 use crate::partition::{PartitionMode, Partitions};
 
 /// The servers of a run.
@@ -30,6 +32,8 @@ pub struct Single {
     /// The small disks, or why there are none. This field is dropped before the servers' directory.
     disks: Result<Disks, String>,
     both: TestServers,
+    /// The password of mongod's internal user, if it requires authentication.
+    mongo_key: Option<PathBuf>,
 }
 
 impl Single {
@@ -40,22 +44,32 @@ impl Single {
     /// A server does not start.
     pub async fn start(
         keys: &Path,
-        small_disks: bool,
+        options: &Options,
         certificate: Option<&Certificate>,
     ) -> anyhow::Result<Self> {
+        let mongo_key = options.mongodb_users.then(|| server_key(keys));
         let mut both =
             TestServers::start_in(&FindOptions::of_user()?, tempfile::tempdir()?, |nats, mongo| {
                 nats.accounts = Some(bus::accounts(keys));
                 nats.tls = certificate.cloned();
                 mongo.tls = certificate.cloned();
+                mongo.key_file = mongo_key.clone();
             })
             .await?;
-        let disks = if small_disks {
+        let disks = if options.small_disks {
             Disks::under(&mut both).await.map_err(|error| error.to_string())
         } else {
             Err("not requested".to_owned())
         };
-        Ok(Self { disks, both })
+        Ok(Self { disks, both, mongo_key })
+    }
+
+    fn admin_uri(&self) -> anyhow::Result<String> {
+        let uri = self.both.mongo.uri();
+        let Some(file) = &self.mongo_key else { return Ok(uri) };
+        let key = std::fs::read_to_string(file)?;
+        let uri = uri.replacen("mongodb://", &format!("mongodb://__system:{}@", key.trim()), 1);
+        Ok(format!("{uri}&authSource=local&authMechanism=SCRAM-SHA-256"))
     }
 }
 
@@ -89,7 +103,7 @@ impl Servers {
     pub async fn fill_mongo(&mut self, time: Duration) -> anyhow::Result<()> {
         let Self::One(servers) = self else { bail!("this needs one server of each kind") };
         let disks = servers.disks.as_ref().map_err(|why| anyhow!("{why}"))?;
-        let uri = servers.both.mongo.uri();
+        let uri = servers.admin_uri()?;
         // mongod writes to a preallocated journal. It writes its data files once a minute, or on
         // request.
         let (full, _) = tokio::join!(disks.mongo.full(time), checkpoints(&uri, time));
@@ -154,6 +168,17 @@ impl Servers {
         match self {
             Self::One(servers) => servers.both.mongo.uri(),
             Self::Three(nodes) => nodes.mongo_uri(),
+        }
+    }
+
+    /// The URI of all MongoDB servers, with all rights.
+    ///
+    /// # Errors
+    /// The key file of MongoDB cannot be read.
+    pub fn admin_uri(&self) -> anyhow::Result<String> {
+        match self {
+            Self::One(servers) => servers.admin_uri(),
+            Self::Three(nodes) => Ok(nodes.mongo_uri()),
         }
     }
 

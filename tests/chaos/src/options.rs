@@ -20,6 +20,8 @@ pub struct Options {
     pub three: bool,
     /// `true` if all connections are encrypted; only with one server of each kind.
     pub tls: bool,
+    /// `true` if MongoDB has a user for each concept; only with one server of each kind.
+    pub mongodb_users: bool,
     /// `true` if the servers' data is on small disks, which can be filled. If that is not
     /// permitted, the run reports it.
     pub small_disks: bool,

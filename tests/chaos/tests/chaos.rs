@@ -25,6 +25,7 @@ async fn chaos(
         fault_every: Duration::from_millis(1500),
         three: false,
         tls: false,
+        mongodb_users: false,
         // A killed test would leave mounts behind.
         small_disks: false,
         only: None,

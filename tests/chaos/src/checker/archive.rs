@@ -19,7 +19,7 @@ pub(super) async fn check(
     flows: &Flows<'_>,
     buried: &BTreeSet<&str>,
 ) -> anyhow::Result<usize> {
-    let client = mongodb::Client::with_uri_str(&cluster.mongo_uri).await?;
+    let client = mongodb::Client::with_uri_str(&cluster.admin_uri).await?;
     let kept = all(&client.database("concert_archive"), "flows").await?;
     let kept: BTreeMap<&str, &Document> = kept
         .iter()

@@ -36,7 +36,7 @@ pub(super) async fn check(
     history: &History,
     log: &[Message],
 ) -> anyhow::Result<()> {
-    let client = mongodb::Client::with_uri_str(&cluster.mongo_uri).await?;
+    let client = mongodb::Client::with_uri_str(&cluster.admin_uri).await?;
     let logged = LoggedOutcomes::fold(log);
     let sessions = all(&client.database("concert_sessioning"), "sessions").await?;
     let users = all(&client.database("concert_profile"), "users").await?;
