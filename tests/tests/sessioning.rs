@@ -202,6 +202,8 @@ async fn killed_worker_finishes_ending_sessions_after_restart() -> anyhow::Resul
             bytes: number.to_be_bytes().to_vec(),
         };
         session.insert("_id", hash);
+        // Its value is unique.
+        session.remove("action");
         session
     });
     documents.insert_many(more).await?;
