@@ -102,7 +102,7 @@ impl Nemesis {
             let drawn = first.pop().unwrap_or_else(|| any_fault(&possible, &mut rng));
             let fault = only.unwrap_or(drawn);
             if points.is_empty() {
-                points = POINTS.to_vec();
+                points = POINTS.into_iter().filter(|point| self.may_kill_at(point)).collect();
                 rng.shuffle(&mut points);
             }
             let point = if fault == Fault::KillAtPoint { points.pop() } else { None };
@@ -120,6 +120,12 @@ impl Nemesis {
                 self.history.violated(format!("a fault failed: {error}"));
             }
         }
+    }
+
+    /// A missing stamp has an effect only if a worker is killed between its write and its publish.
+    fn may_kill_at(&self, point: &str) -> bool {
+        let is_worker = ["profile.written", "sessioning.written"].contains(&point);
+        is_worker || self.cluster.options.sabotage.as_deref() != Some("stamp")
     }
 
     async fn strike(&self, fault: Fault, point: Option<&str>, mut rng: fastrand::Rng) {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use concert_chaos::fault::Fault;
 use concert_chaos::{Options, Report, build, run};
 use tokio::sync::Mutex;
 
@@ -28,7 +29,7 @@ async fn chaos(
         mongodb_users: false,
         // A killed test would leave mounts behind.
         small_disks: false,
-        only: None,
+        only: (sabotage == Some("stamp")).then_some(Fault::KillAtPoint),
         sabotage: sabotage.map(str::to_owned),
         beside: None,
         rules: None,
