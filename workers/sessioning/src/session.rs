@@ -21,8 +21,8 @@ pub(crate) struct Session {
     key: String,
     pub(crate) idle_expires_at: DateTime,
     expires_at: DateTime,
-    /// The action that created it, whose value is unique. Release 0.1.0 stores none, because it
-    /// takes every duplicate for a session of its own.
+    /// The action that created it, as in `created_by`, and unique. That field itself is not unique,
+    /// because release 0.1.0 would take the duplicate for a session that it has stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     action: Option<String>,
     /// Device of the login; sessions of older releases have none.

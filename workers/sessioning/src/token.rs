@@ -112,7 +112,8 @@ pub(crate) fn released(key: &Key, action: ActionId) -> Result<Secret, Stop> {
     derive(key.bytes(), action)
 }
 
-/// The stored form of a token. A plain hash is enough, because a token has 256 random bits.
+/// The stored form of a token. A plain hash is enough, because a token has 256 bits and cannot be
+/// guessed.
 pub(crate) type TokenHash = [u8; 32];
 
 pub(crate) fn hash(token: &Secret) -> TokenHash {
