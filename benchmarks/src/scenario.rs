@@ -22,8 +22,9 @@ use crate::overload::{self, Overload};
 use crate::process::Memory;
 use crate::stack::BenchStack;
 
-/// Accounts that log in.
-const ACCOUNTS: u64 = 16;
+/// Accounts that log in; so many that none of them reaches its limit of sessions, after which each
+/// login also ends an old session.
+const ACCOUNTS: u64 = 256;
 /// Usernames for logins with a wrong password; enough of them to stay below the limit of failed
 /// logins per account.
 const TRIED_NAMES: u64 = 4096;

@@ -101,11 +101,12 @@ impl BenchStack {
         if args.no_archive && !extras.args.contains(&NO_ARCHIVE) {
             command.arg(NO_ARCHIVE);
         }
-        // All attempts come from one address, so the limits of failed logins are off.
+        // All attempts come from one address, so the limits of logins and accounts are off.
         for limit in [
             "login_account_failures=1000",
             "login_account_failures_long=1000",
             "login_client_failures=0",
+            "accounts_per_client=0",
         ] {
             command.args(["--set", &format!("workers.Profile.settings.{limit}")]);
         }

@@ -208,9 +208,11 @@ pub async fn index<T: Send + Sync>(
     create(collection.clone_with_type(), format!("{}.{field}", collection.name()), model).await
 }
 
+/// Error code of a write whose unique value already exists.
+pub const DUPLICATE_KEY: i32 = 11000;
+
 /// Returns whether a write was rejected because a unique value already exists.
 pub fn is_duplicate(error: &Error) -> bool {
-    const DUPLICATE_KEY: i32 = 11000;
     match &*error.kind {
         ErrorKind::Write(WriteFailure::WriteError(write)) => write.code == DUPLICATE_KEY,
         _ => false,

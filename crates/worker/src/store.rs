@@ -16,8 +16,10 @@ mod lookups;
 mod open;
 mod operation;
 mod page;
+mod shared;
 mod stamp;
 mod stamped;
+mod writes;
 
 #[cfg(feature = "test-support")]
 pub(crate) use concert_runtime::mongodb::connect;

@@ -2,6 +2,7 @@
 
 use concert_wire::id::ActionId;
 use mongodb::bson::{self, DateTime, Document, RawDocument, RawDocumentBuf, doc};
+use mongodb::options::UpdateModifications;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -77,14 +78,13 @@ impl Form {
         doc! { "changes": { "$concatArrays": [kept, [{ "action": stamp(action), "at": now }]] } }
     }
 
-    /// The stages that delete a document.
-    pub(super) fn deletion(&self, action: ActionId, now: DateTime) -> Vec<Document> {
+    /// The update that deletes a document.
+    pub(super) fn deletion(&self, action: ActionId, now: DateTime) -> UpdateModifications {
         let purge_at = self.retention.until(now);
         match &self.tombstone {
             Tombstone::Kept(field) => {
-                vec![doc! {
-                    "$set": { field: { "by": stamp(action), "at": now }, "purge_at": purge_at },
-                }]
+                let ended = doc! { "by": stamp(action), "at": now };
+                doc! { "$set": { field: ended, "purge_at": purge_at } }.into()
             }
             Tombstone::Emptied(left) => {
                 let mut rest = doc! {
@@ -93,9 +93,8 @@ impl Form {
                 rest.extend(self.stamped(action, now));
                 rest.insert(DELETED_BY, stamp(action));
                 rest.insert("purge_at", purge_at);
-                vec![doc! {
-                    "$replaceWith": { "$mergeObjects": [{ "$literal": left.clone() }, rest] },
-                }]
+                let merged = doc! { "$mergeObjects": [{ "$literal": left.clone() }, rest] };
+                vec![doc! { "$replaceWith": merged }].into()
             }
         }
     }

@@ -37,6 +37,14 @@ impl Key {
         }
     }
 
+    /// The size of the value.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+
     /// The stored form of the value.
     pub(crate) fn bson(&self) -> Bson {
         match self {

@@ -10,8 +10,10 @@ use super::documents::Documents;
 use super::form::{Form, Tombstone};
 use super::id::Id;
 use super::lists::{Lists, PART};
-use super::lookups::Lookups;
+use super::lookups::Lookup;
+use super::shared::Shared;
 use super::stamped::Stamped;
+use super::writes::Write;
 use crate::boxed::Boxed;
 use crate::start::{Environment, StartError};
 
@@ -162,11 +164,16 @@ fn open<'a>(
             let keys = doc! { field: 1, form.tombstone_field(): 1, "created_at": -1 };
             compound_index(&collection, keys).await?;
         }
-        let find = |field: &str| Lookups::new(database.clone(), &form.collection, field);
-        let count =
-            |field: &str| Lookups::counting(database.clone(), &form.collection, field, form.live());
+        let (name, live) = (form.collection.as_str(), form.live());
+        let find = |field: &str| Shared::new(Lookup::new(database.clone(), name, field));
+        let count = |field: &str| {
+            Shared::new(Lookup::counting(database.clone(), name, field, live.clone()))
+        };
+        let inserts = Shared::new(Write::inserts(database.clone(), name));
+        let updates = Shared::new(Write::updates(database.clone(), name));
         let by_field = form.unique.iter().map(|field| (field.clone(), find(field))).collect();
         let counts = lookups.iter().map(|field| (field.clone(), count(field))).collect();
-        Ok(Stamped { by_id: find("_id"), by_field, counts, database, form, lists })
+        let by_id = find("_id");
+        Ok(Stamped { by_id, by_field, counts, lists, inserts, updates, database, form })
     })
 }

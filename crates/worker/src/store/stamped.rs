@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 
-use concert_runtime::mongodb::{LiveDatabase, is_duplicate, now};
+use concert_runtime::mongodb::{LiveDatabase, now};
 use concert_wire::id::ActionId;
 use mongodb::Collection;
-use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc, serialize_to_raw_document_buf};
+use mongodb::options::UpdateModifications;
+use serde::Serialize;
 
 use super::change::Change;
 use super::documents::{Changed, Inserted};
@@ -14,8 +16,9 @@ use super::form::{Form, Stored};
 use super::id::Key;
 use super::lists::{self, Lists};
 use super::lookups::Lookups;
-use super::operation::{COUNT, DISTINCT, FIND, INSERT, UPDATE, run, unavailable};
+use super::operation::{COUNT, DISTINCT, FIND, INSERT, UPDATE, because, run, unavailable, unfit};
 use super::page::Page;
+use super::writes::{Writes, Written};
 use crate::boxed::Boxed;
 use crate::call::{Stop, Writer, retry};
 use crate::part;
@@ -27,6 +30,8 @@ pub(super) struct Stamped {
     pub(super) by_field: HashMap<String, Lookups>,
     pub(super) counts: HashMap<String, Lookups>,
     pub(super) lists: Lists,
+    pub(super) inserts: Writes,
+    pub(super) updates: Writes,
 }
 
 impl Stamped {
@@ -37,7 +42,7 @@ impl Stamped {
     /// The document with this id, deleted or not.
     pub(super) fn get<'a>(&'a self, id: Key) -> Boxed<'a, Result<Option<Stored<'a>>, Stop>> {
         Box::pin(async move {
-            let found = part(FIND, self.by_id.find(id)).await?;
+            let found = part(FIND, self.by_id.ask(id)).await?;
             Ok(found.map(|raw| self.form.read(raw)))
         })
     }
@@ -55,7 +60,7 @@ impl Stamped {
                     "{collection} has no unique field `{field}`; open it with .unique(\"{field}\")"
                 )));
             };
-            let found = part(FIND, lookups.find(Key::Text(value.to_owned()))).await?;
+            let found = part(FIND, lookups.ask(Key::Text(value.to_owned()))).await?;
             Ok(found.map(|raw| self.form.read(raw)))
         })
     }
@@ -79,7 +84,7 @@ impl Stamped {
                     "{collection} has no field `{field}`; open it with .lookup(\"{field}\")"
                 )));
             };
-            let found = part(COUNT, counts.find(Key::Text(value.to_owned()))).await?;
+            let found = part(COUNT, counts.ask(Key::Text(value.to_owned()))).await?;
             let count = found.and_then(|found| found.get_i32("count").ok());
             Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
         })
@@ -125,15 +130,15 @@ impl Stamped {
     ) -> Boxed<'a, Result<Inserted, Stop>> {
         Box::pin(async move {
             let document = self.form.created(&id, value, action, created_at);
-            let documents = self.collection().clone_with_type::<Document>();
-            match part(INSERT, documents.insert_one(document)).await {
-                Ok(_) => Ok(Inserted::Done),
-                Err(error) if is_duplicate(&error) => match self.get(id).await? {
+            match part(INSERT, self.inserts.ask(raw(&document)?)).await? {
+                Written::Done => Ok(Inserted::Done),
+                Written::Unknown => Err(retry(because("a document was not inserted"))),
+                Written::Duplicate(message) => match self.get(id).await? {
                     Some(stored) if stored.is_created_by(action) => Ok(Inserted::Done),
                     Some(_) => Ok(Inserted::Taken("_id".to_owned())),
-                    None => Ok(Inserted::Taken(self.taken(&error))),
+                    None => Ok(Inserted::Taken(self.taken(&message))),
                 },
-                Err(error) => Err(unavailable(error)),
+                Written::Failed(message) => Err(retry(because(message))),
             }
         })
     }
@@ -149,18 +154,18 @@ impl Stamped {
             filter.extend(self.form.live());
             filter.extend(self.form.unstamped(action));
             filter.extend(change.only_if.clone());
-            let stages = self.stages(&change, action);
-            match part(UPDATE, self.collection().update_one(filter, stages)).await {
-                Ok(updated) if updated.matched_count == 1 => Ok(Changed::Done),
-                Ok(_) => match self.get(id).await? {
+            let update = Update { q: filter, u: self.modifications(&change, action) };
+            match part(UPDATE, self.updates.ask(raw(&update)?)).await? {
+                Written::Done => Ok(Changed::Done),
+                Written::Unknown => match self.get(id).await? {
                     Some(stored) if stored.is_done_by(action) => Ok(Changed::Done),
                     Some(stored) if stored.is_live() => {
                         Err(retry("the document was changed concurrently"))
                     }
                     Some(_) | None => Ok(Changed::NotThere),
                 },
-                Err(error) if is_duplicate(&error) => Ok(Changed::Taken(self.taken(&error))),
-                Err(error) => Err(unavailable(error)),
+                Written::Duplicate(message) => Ok(Changed::Taken(self.taken(&message))),
+                Written::Failed(message) => Err(retry(because(message))),
             }
         })
     }
@@ -240,8 +245,8 @@ impl Stamped {
                 for batch in ids.chunks(lists::BATCH) {
                     let permit = writer.permit().await?;
                     let filter = self.changeable(doc! { "_id": { "$in": batch } }, action, change);
-                    let stages = self.stages(change, permit.action());
-                    run(UPDATE, self.collection().update_many(filter, stages)).await?;
+                    let change = self.modifications(change, permit.action());
+                    run(UPDATE, self.collection().update_many(filter, change)).await?;
                 }
                 count += ids.len();
                 if ids.len() < self.lists.part {
@@ -276,19 +281,29 @@ impl Stamped {
         filter
     }
 
-    fn stages(&self, change: &Change, action: ActionId) -> Vec<Document> {
+    fn modifications(&self, change: &Change, action: ActionId) -> UpdateModifications {
         if change.deletes {
             self.form.deletion(action, now())
         } else {
-            change.stages(self.form.stamped(action, now()))
+            change.stages(self.form.stamped(action, now())).into()
         }
     }
 
     /// The unique field that a write violated. The server names the index only in its message.
-    fn taken(&self, error: &mongodb::error::Error) -> String {
-        let message = error.to_string();
+    fn taken(&self, message: &str) -> String {
         let is_it = |field: &&String| message.contains(&format!("index: {field}_1 "));
         let field = self.form.unique.iter().find(is_it);
         field.cloned().unwrap_or_else(|| "_id".to_owned())
     }
+}
+
+/// An update of the command `update`.
+#[derive(Serialize)]
+struct Update {
+    q: Document,
+    u: UpdateModifications,
+}
+
+fn raw(document: &impl Serialize) -> Result<RawDocumentBuf, Stop> {
+    serialize_to_raw_document_buf(document).map_err(|error| unfit(&error))
 }

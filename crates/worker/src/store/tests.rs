@@ -74,6 +74,74 @@ async fn concurrent_deliveries_of_one_action_have_the_same_result() -> anyhow::R
     Ok(())
 }
 
+/// Number of `command`s that the server has executed.
+async fn executed(books: &Documents<Book>, command: &str) -> anyhow::Result<i64> {
+    let status = doc! { "serverStatus": 1, "repl": 0 };
+    let status = books.untyped.database.now().run_command(status).await?;
+    let commands = status.get_document("metrics")?.get_document("commands")?;
+    Ok(commands.get_document(command)?.get_i64("total")?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_writes_share_commands_and_get_their_own_results() -> anyhow::Result<()> {
+    const BOOKS: usize = 200;
+    let (_bench, books) = books().await?;
+    insert(&books, "held", "b").await?;
+    let before = executed(&books, "insert").await?;
+    // Every title is inserted twice.
+    let creations = (0..BOOKS).map(|number| {
+        let (books, title) = (&books, (number / 2).to_string());
+        async move {
+            let call = Call::direct(None, ());
+            let id = call.new_id("book");
+            let done = books.insert(call.permit().await?, &id, &book(&title, "a")).await?;
+            Ok::<_, Stop>((id, done))
+        }
+    });
+    let created = futures_util::future::try_join_all(creations).await?;
+    let taken = Inserted::Taken("title".to_owned());
+    for two in created.chunks(2) {
+        let is_done = |done: &Inserted| two.iter().filter(|(_, is)| is == done).count();
+        assert_eq!((is_done(&Inserted::Done), is_done(&taken)), (1, 1), "{two:?}");
+    }
+    let commands = executed(&books, "insert").await? - before;
+    assert!((1..=BOOKS as i64 / 5).contains(&commands), "{commands} commands");
+
+    let before = executed(&books, "update").await?;
+    let (call, another) = (Call::direct(None, ()), Call::direct(None, ()));
+    let renamed = created.iter().enumerate().map(|(number, (id, done))| {
+        let (books, call, another) = (&books, &call, &another);
+        async move {
+            let title = if number % 3 == 0 { "held".to_owned() } else { format!("new {number}") };
+            let renamed =
+                books.update(call.permit().await?, id, Change::set("title", title)).await?;
+            let expected = match done {
+                Inserted::Taken(_) => Changed::NotThere,
+                Inserted::Done if number % 3 == 0 => Changed::Taken("title".to_owned()),
+                Inserted::Done => Changed::Done,
+            };
+            // Two deliveries delete it at once.
+            let one = async { books.delete(another.permit().await?, id).await };
+            let other = async { books.delete(another.permit().await?, id).await };
+            let deleted = tokio::try_join!(one, other)?;
+            Ok::<_, Stop>(((renamed, expected), (done, deleted)))
+        }
+    });
+    for ((renamed, expected), (done, deleted)) in
+        futures_util::future::try_join_all(renamed).await?
+    {
+        assert_eq!(renamed, expected);
+        let deletion = match done {
+            Inserted::Done => Deleted::Done,
+            Inserted::Taken(_) => Deleted::NotThere,
+        };
+        assert_eq!(deleted, (deletion, deletion));
+    }
+    let commands = executed(&books, "update").await? - before;
+    assert!((1..=3 * BOOKS as i64 / 5).contains(&commands), "{commands} commands");
+    Ok(())
+}
+
 #[tokio::test]
 async fn write_checks_unique_value_and_condition() -> anyhow::Result<()> {
     let (_bench, books) = books().await?;

@@ -3,10 +3,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use concert_local_servers::{FindOptions, TestServers};
 use mongodb::Database;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::store::id::Key;
+use crate::store::lookups::{Lookup, Lookups};
 use crate::store::{StoreArgs, connect};
 
 const THINGS: i32 = 500;
@@ -35,7 +37,7 @@ async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
     let even =
         (0..THINGS).step_by(2).map(|number| doc! { "_id": id(number).bson(), "number": number });
     things.insert_many(even).await?;
-    let lookups = Lookups::within(database.clone().into(), "things", "_id", None, PATIENCE);
+    let lookups = Shared::within(Lookup::new(database.clone().into(), "things", "_id"), PATIENCE);
     Ok((servers, database, Arc::new(lookups)))
 }
 
@@ -59,7 +61,7 @@ async fn concurrent_lookups_share_operations_and_get_their_own_results() -> anyh
     // Each is requested twice, so one operation has duplicates.
     for number in (0..THINGS).chain(0..THINGS) {
         let lookups = lookups.clone();
-        asking.spawn(async move { (number, lookups.find(id(number)).await) });
+        asking.spawn(async move { (number, lookups.ask(id(number)).await) });
     }
     for (number, found) in asking.join_all().await {
         let found = found.map_err(|stop| anyhow::anyhow!("{stop}"))?;
@@ -71,7 +73,7 @@ async fn concurrent_lookups_share_operations_and_get_their_own_results() -> anyh
     // Sequential lookups do not wait for each other.
     let before = finds(&database).await?;
     for number in 0..10_i32 {
-        assert_eq!(lookups.find(id(number)).await.ok().flatten().is_some(), number % 2 == 0);
+        assert_eq!(lookups.ask(id(number)).await.ok().flatten().is_some(), number % 2 == 0);
     }
     let asked = finds(&database).await? - before;
     // The server occasionally runs a find of its own.
@@ -87,7 +89,7 @@ async fn cancelled_lookup_affects_no_other_and_missing_database_fails_all() -> a
         for number in 0..50_i32 {
             let lookups = lookups.clone();
             asking.spawn(async move {
-                let find = lookups.find(id(number));
+                let find = lookups.ask(id(number));
                 if number % 3 == 0 {
                     tokio::time::timeout(Duration::from_micros(50 * round), find).await.is_ok()
                 } else {
@@ -102,13 +104,13 @@ async fn cancelled_lookup_affects_no_other_and_missing_database_fails_all() -> a
     let mut asking = JoinSet::new();
     for number in 0..50_i32 {
         let lookups = lookups.clone();
-        asking.spawn(async move { lookups.find(id(number)).await });
+        asking.spawn(async move { lookups.ask(id(number)).await });
     }
     for found in asking.join_all().await {
         assert!(matches!(found, Err(Stop::Retry(_))), "{found:?}");
     }
     servers.mongo.restart().await?;
-    let found = lookups.find(id(2)).await.ok().flatten();
+    let found = lookups.ask(id(2)).await.ok().flatten();
     assert_eq!(number(found), Some(2));
     Ok(())
 }
@@ -116,23 +118,18 @@ async fn cancelled_lookup_affects_no_other_and_missing_database_fails_all() -> a
 #[tokio::test(flavor = "multi_thread")]
 async fn lookup_that_hangs_frees_its_slot() -> anyhow::Result<()> {
     let (servers, database, _) = things().await?;
-    let lookups = Arc::new(Lookups::within(
-        database.clone().into(),
-        "things",
-        "_id",
-        None,
-        Duration::from_secs(1),
-    ));
-    assert!(lookups.find(id(2)).await.is_ok_and(|found| found.is_some()));
+    let lookup = Lookup::new(database.clone().into(), "things", "_id");
+    let lookups = Arc::new(Shared::within(lookup, Duration::from_secs(1)));
+    assert!(lookups.ask(id(2)).await.is_ok_and(|found| found.is_some()));
     let mongod = rustix::process::Pid::from_raw(i32::try_from(servers.mongo.pid())?)
         .context("a process id")?;
     rustix::process::kill_process(mongod, rustix::process::Signal::STOP)?;
     // Its threads stop shortly after the signal.
-    while lookups.find(id(2)).await.is_ok() {}
+    while lookups.ask(id(2)).await.is_ok() {}
     let mut asking = JoinSet::new();
     for number in 0..50_i32 {
         let lookups = lookups.clone();
-        asking.spawn(async move { lookups.find(id(number)).await });
+        asking.spawn(async move { lookups.ask(id(number)).await });
     }
     let results = asking.join_all().await;
     rustix::process::kill_process(mongod, rustix::process::Signal::CONT)?;
@@ -141,12 +138,12 @@ async fn lookup_that_hangs_frees_its_slot() -> anyhow::Result<()> {
     }
     let found = loop {
         // The driver may first have to notice that its server is available again.
-        if let Ok(found) = lookups.find(id(2)).await {
+        if let Ok(found) = lookups.ask(id(2)).await {
             break found;
         }
     };
     assert_eq!(number(found), Some(2));
-    while lookups.shared.queue().in_progress > 0 {
+    while lookups.0.queue().in_progress > 0 {
         tokio::task::yield_now().await;
     }
     Ok(())
@@ -165,14 +162,14 @@ async fn concurrent_counts_share_operations_and_get_their_own_results() -> anyho
         i32::try_from(count).ok().filter(|count| *count > 0)
     };
     let live = doc! { "deleted": { "$ne": true } };
-    let counts = Lookups::counting(database.clone().into(), "things", "tag", live);
-    let counts = Arc::new(counts);
+    let counts = Lookup::counting(database.clone().into(), "things", "tag", live);
+    let counts = Arc::new(Shared::new(counts));
     let before = executed(&database, "aggregate").await?;
     let mut asking = JoinSet::new();
     for number in 0..200_i32 {
         let counts = counts.clone();
         let tag = number % 8;
-        asking.spawn(async move { (tag, counts.find(Key::Text(format!("t{tag}"))).await) });
+        asking.spawn(async move { (tag, counts.ask(Key::Text(format!("t{tag}"))).await) });
     }
     for (tag, found) in asking.join_all().await {
         let found = found.map_err(|stop| anyhow::anyhow!("{stop}"))?;
