@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use concert_engine::provenance::{DeadLetter, Flow, Outcome, Stored, Summary};
-use concert_runtime::mongodb::{Index, LiveDatabase, StoreError, index};
+use concert_runtime::mongodb::{DUPLICATE_KEY, Index, LiveDatabase, StoreError, index};
 use concert_wire::id::FlowId;
 use concert_wire::{REQUEST, REQUESTING, RESPOND, RESPOND_WITH};
 use futures_util::TryStreamExt as _;
@@ -17,8 +17,6 @@ use serde::Deserialize;
 use crate::messages::{self, number};
 use crate::redaction::Markers;
 
-/// Error code for an existing document.
-const DUPLICATE_KEY: i32 = 11000;
 /// Error codes for a document that exceeds the size limit.
 const TOO_LARGE: [i32; 2] = [17419, 10334];
 /// Timeout of a list query. It is shorter than the console's timeout (`console.timeout_ms`), so the

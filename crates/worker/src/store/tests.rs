@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use mongodb::Database;
 use serde::Deserialize;
 
 use super::*;
@@ -74,10 +75,9 @@ async fn concurrent_deliveries_of_one_action_have_the_same_result() -> anyhow::R
     Ok(())
 }
 
-/// Number of `command`s that the server has executed.
-async fn executed(books: &Documents<Book>, command: &str) -> anyhow::Result<i64> {
-    let status = doc! { "serverStatus": 1, "repl": 0 };
-    let status = books.untyped.database.now().run_command(status).await?;
+/// Number of commands with this name that the server has executed.
+pub(super) async fn executed(database: &Database, command: &str) -> anyhow::Result<i64> {
+    let status = database.run_command(doc! { "serverStatus": 1, "repl": 0 }).await?;
     let commands = status.get_document("metrics")?.get_document("commands")?;
     Ok(commands.get_document(command)?.get_i64("total")?)
 }
@@ -86,8 +86,9 @@ async fn executed(books: &Documents<Book>, command: &str) -> anyhow::Result<i64>
 async fn concurrent_writes_share_commands_and_get_their_own_results() -> anyhow::Result<()> {
     const BOOKS: usize = 200;
     let (_bench, books) = books().await?;
+    let database = books.untyped.database.now();
     insert(&books, "held", "b").await?;
-    let before = executed(&books, "insert").await?;
+    let before = executed(&database, "insert").await?;
     // Every title is inserted twice.
     let creations = (0..BOOKS).map(|number| {
         let (books, title) = (&books, (number / 2).to_string());
@@ -104,10 +105,10 @@ async fn concurrent_writes_share_commands_and_get_their_own_results() -> anyhow:
         let is_done = |done: &Inserted| two.iter().filter(|(_, is)| is == done).count();
         assert_eq!((is_done(&Inserted::Done), is_done(&taken)), (1, 1), "{two:?}");
     }
-    let commands = executed(&books, "insert").await? - before;
+    let commands = executed(&database, "insert").await? - before;
     assert!((1..=BOOKS as i64 / 5).contains(&commands), "{commands} commands");
 
-    let before = executed(&books, "update").await?;
+    let before = executed(&database, "update").await?;
     let (call, another) = (Call::direct(None, ()), Call::direct(None, ()));
     let renamed = created.iter().enumerate().map(|(number, (id, done))| {
         let (books, call, another) = (&books, &call, &another);
@@ -137,7 +138,7 @@ async fn concurrent_writes_share_commands_and_get_their_own_results() -> anyhow:
         };
         assert_eq!(deleted, (deletion, deletion));
     }
-    let commands = executed(&books, "update").await? - before;
+    let commands = executed(&database, "update").await? - before;
     assert!((1..=3 * BOOKS as i64 / 5).contains(&commands), "{commands} commands");
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! command itself is older, so it is written here.
 
 use concert_runtime::mongodb::{DUPLICATE_KEY, LiveDatabase};
-use mongodb::bson::raw::{RawArrayBuf, cstr};
+use mongodb::bson::raw::{CStr, RawArrayBuf, cstr};
 use mongodb::bson::{RawDocumentBuf, deserialize_from_document, doc};
 use mongodb::error::Error;
 use serde::Deserialize;
@@ -21,13 +21,9 @@ pub(super) type Writes = Shared<Write>;
 pub(super) struct Write {
     database: LiveDatabase,
     collection: String,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Insert,
-    Update,
+    command: &'static str,
+    /// The name of the command's list of writes.
+    list: &'static CStr,
 }
 
 /// The result of one write.
@@ -45,27 +41,32 @@ pub(super) enum Written {
 impl Write {
     /// Inserts documents into this collection.
     pub(super) fn inserts(database: LiveDatabase, collection: &str) -> Self {
-        Self { database, collection: collection.to_owned(), kind: Kind::Insert }
+        Self::new(database, collection, "insert", cstr!("documents"))
     }
 
     /// Updates documents of this collection.
     pub(super) fn updates(database: LiveDatabase, collection: &str) -> Self {
-        Self { database, collection: collection.to_owned(), kind: Kind::Update }
+        Self::new(database, collection, "update", cstr!("updates"))
+    }
+
+    fn new(
+        database: LiveDatabase,
+        collection: &str,
+        command: &'static str,
+        list: &'static CStr,
+    ) -> Self {
+        Self { database, collection: collection.to_owned(), command, list }
     }
 
     async fn replied(&self, writes: &[RawDocumentBuf]) -> Result<Reply, Error> {
-        let (command, array) = match self.kind {
-            Kind::Insert => ("insert", cstr!("documents")),
-            Kind::Update => ("update", cstr!("updates")),
-        };
         let command = doc! {
-            command: &self.collection,
+            self.command: &self.collection,
             "ordered": false,
             // A command does not take it from the connection.
             "writeConcern": { "w": "majority", "j": true },
         };
         let mut command = RawDocumentBuf::try_from(&command)?;
-        command.append(array, writes.iter().cloned().collect::<RawArrayBuf>());
+        command.append(self.list, writes.iter().collect::<RawArrayBuf>());
         let reply = self.database.now().run_raw_command(command).await?;
         Ok(deserialize_from_document(reply)?)
     }

@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::store::id::Key;
 use crate::store::lookups::{Lookup, Lookups};
+use crate::store::tests::executed;
 use crate::store::{StoreArgs, connect};
 
 const THINGS: i32 = 500;
-const PATIENCE: Duration = Duration::from_secs(7);
 
 fn id(number: i32) -> Key {
     Key::Bytes(number.to_be_bytes().to_vec())
@@ -37,20 +37,13 @@ async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
     let even =
         (0..THINGS).step_by(2).map(|number| doc! { "_id": id(number).bson(), "number": number });
     things.insert_many(even).await?;
-    let lookups = Shared::within(Lookup::new(database.clone().into(), "things", "_id"), PATIENCE);
+    let lookups = Shared::new(Lookup::new(database.clone().into(), "things", "_id"));
     Ok((servers, database, Arc::new(lookups)))
 }
 
 /// Number of finds that the server has executed.
 async fn finds(database: &Database) -> anyhow::Result<i64> {
     executed(database, "find").await
-}
-
-/// Number of commands with this name that the server has executed.
-async fn executed(database: &Database, command: &str) -> anyhow::Result<i64> {
-    let status = database.run_command(doc! { "serverStatus": 1, "repl": 0 }).await?;
-    let commands = status.get_document("metrics")?.get_document("commands")?;
-    Ok(commands.get_document(command)?.get_i64("total")?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
