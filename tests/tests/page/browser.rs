@@ -26,6 +26,8 @@ pub(crate) struct Browser {
 
 /// Timeout of every wait.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Starts of chromedriver until it has a port.
+const STARTS: usize = 10;
 const WINDOW: (u32, u32) = (1280, 860);
 /// Key of an element reference in WebDriver.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -48,9 +50,9 @@ pub(crate) enum Scheme {
     Dark,
 }
 
-impl Browser {
-    /// Opens a window, in light colours.
-    pub(crate) async fn open() -> anyhow::Result<Self> {
+/// Starts chromedriver; returns it with its port.
+async fn start_driver() -> anyhow::Result<(Child, u16)> {
+    for _ in 0..STARTS {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -61,14 +63,27 @@ impl Browser {
             .context("cannot run chromedriver; install it with: apt-get install chromium chromium-driver")?;
         let output = driver.stdout.take().context("chromedriver has no stdout")?;
         let mut lines = BufReader::new(output).lines();
-        let port = loop {
-            let line = lines.next_line().await?.context("chromedriver exited")?;
+        let mut printed = Vec::new();
+        while let Some(line) = lines.next_line().await? {
             if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim_end_matches('.').parse()?;
+                let port = port.trim_end_matches('.').parse()?;
+                // chromedriver blocks if its output pipe is full.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Ok((driver, port));
             }
-        };
-        // chromedriver blocks if its output pipe is full.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            printed.push(line);
+        }
+        // chromedriver takes a port that is free on IPv6, and exits if a server has it on IPv4.
+        let taken = printed.iter().any(|line| line.contains("port not available"));
+        ensure!(taken, "chromedriver exited: {}", printed.join("\n"));
+    }
+    bail!("chromedriver found no free port in {STARTS} starts")
+}
+
+impl Browser {
+    /// Opens a window, in light colours.
+    pub(crate) async fn open() -> anyhow::Result<Self> {
+        let (driver, port) = start_driver().await?;
         let profile = tempfile::tempdir()?;
         let mut browser = Self {
             http: reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?,
