@@ -29,6 +29,8 @@ struct Head {
 
 /// Minimum size of the buffer for a body that is discarded, in bytes.
 const DISCARDED_BYTES: usize = 256 * 1024;
+/// Maximum size of a part of a request that is copied, in bytes.
+const COPIED_BYTES: usize = 64 * 1024;
 const HEADERS_END: &[u8] = b"\r\n\r\n";
 
 impl Connection {
@@ -41,15 +43,15 @@ impl Connection {
 
     /// Posts a JSON body to a path below the base, and reads the whole response.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Answer> {
-        self.request("POST", &format!("/api{path}"), body).await
+        self.request("POST", &format!("/api{path}"), &[body]).await
     }
 
-    /// Sends a request, and reads the whole response.
+    /// Sends a request with the parts of a body, and reads the whole response.
     pub(crate) async fn request(
         &mut self,
         method: &str,
         path: &str,
-        body: &str,
+        body: &[&str],
     ) -> anyhow::Result<Answer> {
         let Head { status, head, length } = self.send(method, path, body).await?;
         let end = head + length;
@@ -66,7 +68,7 @@ impl Connection {
         path: &str,
         body: &str,
     ) -> anyhow::Result<usize> {
-        let Head { status, head, length } = self.send(method, path, body).await?;
+        let Head { status, head, length } = self.send(method, path, &[body]).await?;
         if status != 200 {
             bail!("{path} returned {status}");
         }
@@ -81,13 +83,23 @@ impl Connection {
     }
 
     /// Sends a request, and reads the head of the response.
-    async fn send(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<Head> {
-        let request = format!(
+    async fn send(&mut self, method: &str, path: &str, body: &[&str]) -> anyhow::Result<Head> {
+        let length: usize = body.iter().map(|part| part.len()).sum();
+        let mut written = format!(
             "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{body}",
-            body.len()
+             content-length: {length}\r\n\r\n"
         );
-        self.stream.write_all(request.as_bytes()).await?;
+        // A small request is one packet, and a large part is not copied.
+        for part in body {
+            if part.len() > COPIED_BYTES {
+                self.stream.write_all(written.as_bytes()).await?;
+                self.stream.write_all(part.as_bytes()).await?;
+                written.clear();
+            } else {
+                written.push_str(part);
+            }
+        }
+        self.stream.write_all(written.as_bytes()).await?;
         self.buffer.clear();
         let head = loop {
             self.fill().await?;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::args::BenchArgs;
-use crate::http::Connection;
+use crate::http::{Answer, Connection};
 use crate::load::{self, Until};
 use crate::measurement::{Measurement, median};
 use crate::process::Memory;
@@ -31,6 +31,7 @@ const BOOK_BYTES: usize = 3_000_000;
 const ROUNDS: usize = 5;
 /// The file, in the directory of static files.
 const FILE: &str = "library.json";
+const UPLOAD: &str = "/api/Library/createDocument";
 const LIST: &str = "/api/Library/_getDocumentsInLibrary";
 
 /// The result of the run.
@@ -157,7 +158,7 @@ async fn measure(
 async fn read_list(reader: &Reader, files: &Path) -> anyhow::Result<(f64, Vec<(f64, f64)>)> {
     let mut connection = Connection::open(reader.address).await?;
     let body = json!({ "library": reader.library, "session": reader.session }).to_string();
-    let list = connection.request("POST", LIST, &body).await?;
+    let list = connection.request("POST", LIST, &[&body]).await?;
     ensure!(list.status == 200, "{LIST} returned {}", list.status);
     std::fs::write(files.join(FILE), &list.body)?;
     let file = format!("/{FILE}");
@@ -206,15 +207,21 @@ impl Reader {
     async fn upload(&self, name: &str, content: &str) -> anyhow::Result<()> {
         let Self { address, library, session } = self;
         // Base64 needs no escapes.
-        let body = format!(
-            r#"{{"name":"{name}","library":"{library}","session":"{session}","epubContent":"{content}"}}"#
+        let before = format!(
+            r#"{{"name":"{name}","library":"{library}","session":"{session}","epubContent":""#
         );
-        post(*address, "/Library/createDocument", &body).await.map(drop)
+        let body = [&before, content, r#""}"#];
+        let mut connection = Connection::open(*address).await?;
+        let answer = connection.request("POST", UPLOAD, &body).await?;
+        object(UPLOAD, &answer).map(drop)
     }
 }
 
 async fn post(address: SocketAddr, path: &str, body: &str) -> anyhow::Result<Value> {
-    let answer = Connection::open(address).await?.post(path, body).await?;
+    object(path, &Connection::open(address).await?.post(path, body).await?)
+}
+
+fn object(path: &str, answer: &Answer) -> anyhow::Result<Value> {
     let text = String::from_utf8_lossy(&answer.body);
     ensure!(answer.status == 200, "{path} returned {}: {text:.300}", answer.status);
     Ok(serde_json::from_slice(&answer.body)?)

@@ -1,10 +1,11 @@
 //! Scans a JSON body while it arrives: large strings are stored beside the log, and the rest is
 //! returned as a small JSON text with their references (ADR 38).
 
-use std::cell::Cell;
-use std::io::{self, Read};
+use std::cell::{Cell, RefCell};
+use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
+use concert_wire::large::blob::plain_prefix;
 use concert_wire::large::{INLINE_MAX_BYTES, Reference};
 use concert_wire::nested;
 use concert_wire::routes::{Route, RouteKey, ValueType as Type};
@@ -40,12 +41,12 @@ pub(crate) struct ScanLimits {
 /// # Errors
 /// The body is malformed or exceeds a limit, or a value cannot be stored.
 pub(crate) fn scan(
-    body: impl Read,
+    body: impl BufRead,
     route: Option<&Route>,
     limits: ScanLimits,
     store: &mut impl Store,
 ) -> Result<Vec<u8>, EdgeError> {
-    let meter = Rc::new(Meter { left: Cell::new(limits.rest + 1), is_paused: Cell::new(false) });
+    let meter = Rc::new(Meter { left: Cell::new(limits.rest + 1), ..Meter::default() });
     let reader = JsonStreamReader::new(Metered { body, meter: meter.clone() });
     let mut text = Vec::new();
     let writer = JsonStreamWriter::new(&mut text);
@@ -54,7 +55,11 @@ pub(crate) fn scan(
         Ok(()) => {}
         Err(_) if meter.left.get() == 0 => return Err(EdgeError::TooLarge(limits.rest)),
         Err(Stop::Malformed(why)) => {
-            return Err(EdgeError::BadRequest(format!("malformed JSON: {why}")));
+            let note = match meter.taken.get() {
+                0 => String::new(),
+                taken => format!(", not counting {taken} bytes of large strings"),
+            };
+            return Err(EdgeError::BadRequest(format!("malformed JSON: {why}{note}")));
         }
         Err(Stop::Refused(error)) => return Err(error),
     }
@@ -64,20 +69,57 @@ pub(crate) fn scan(
 /// A key of a route with all keys.
 const ANY: RouteKey = RouteKey { required: false, secret: false, kind: Type::Any };
 
-/// Counts the bytes of a body, except while it is paused.
+/// What the scanner and the input of its reader share.
+#[derive(Default)]
 struct Meter {
+    /// Bytes that the reader may still get.
     left: Cell<usize>,
+    /// Bytes are not counted.
     is_paused: Cell<bool>,
+    /// The reader is in a large string.
+    is_large: Cell<bool>,
+    /// It is between two characters of the string.
+    may_take: Cell<bool>,
+    /// Text that was taken out of a large string.
+    plain: RefCell<Vec<u8>>,
+    /// Size of all text that was taken, in bytes.
+    taken: Cell<usize>,
 }
 
+/// The input of the reader: counts the bytes of a body, and takes long texts out of large strings,
+/// because the reader needs 10 ns for each byte.
 struct Metered<R> {
     body: R,
     meter: Rc<Meter>,
 }
 
-impl<R: Read> Read for Metered<R> {
+impl<R: BufRead> Metered<R> {
+    /// Takes text out of the body, up to a character that needs the reader.
+    fn take_plain(&mut self) -> io::Result<()> {
+        let mut plain = self.meter.plain.borrow_mut();
+        while plain.len() < PART_BYTES {
+            let next = self.body.fill_buf()?;
+            let text = plain_prefix(next.get(..PART_BYTES).unwrap_or(next));
+            if text.is_empty() {
+                break;
+            }
+            plain.extend_from_slice(text);
+            let length = text.len();
+            self.body.consume(length);
+            self.meter.taken.set(self.meter.taken.get() + length);
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.body.read(buffer)?;
+        if self.meter.may_take.replace(false) {
+            self.take_plain()?;
+        }
+        // One byte at a time, so that the reader asks again before the next character.
+        let max = if self.meter.is_large.get() { 1 } else { u64::MAX };
+        let read = self.body.by_ref().take(max).read(buffer)?;
         if !self.meter.is_paused.get() {
             let left = self.meter.left.get().saturating_sub(read);
             self.meter.left.set(left);
@@ -112,7 +154,7 @@ impl From<EdgeError> for Stop {
     }
 }
 
-struct Scan<'a, R: Read, S> {
+struct Scan<'a, R: BufRead, S> {
     reader: JsonStreamReader<Metered<R>>,
     writer: JsonStreamWriter<&'a mut Vec<u8>>,
     store: &'a mut S,
@@ -120,7 +162,7 @@ struct Scan<'a, R: Read, S> {
     meter: &'a Meter,
 }
 
-impl<R: Read, S: Store> Scan<'_, R, S> {
+impl<R: BufRead, S: Store> Scan<'_, R, S> {
     fn body(mut self, route: Option<&Route>) -> Result<(), Stop> {
         if self.reader.peek()? != ValueType::Object {
             return Err(EdgeError::BadRequest("expected a JSON object".to_owned()).into());
@@ -235,21 +277,30 @@ impl<R: Read, S: Store> Scan<'_, R, S> {
         // The part of the string that was read does not count for the rest of the body.
         meter.left.set(meter.left.get() + text.len());
         meter.is_paused.set(true);
+        meter.is_large.set(true);
         let mut bytes = 0;
-        loop {
+        while !text.is_empty() {
             bytes += text.len() as u64;
             if bytes > limits.large {
                 return Err(EdgeError::LargeValue(name.to_owned(), limits.large).into());
             }
             store.push(&text)?;
-            text.resize(PART_BYTES, 0);
-            let read = content.read(&mut text)?;
-            if read == 0 {
-                break;
+            text.clear();
+            while text.len() < PART_BYTES {
+                meter.may_take.set(true);
+                let mut byte = [0];
+                let read = content.read(&mut byte)?;
+                // What was taken comes before the byte.
+                text.append(&mut meter.plain.borrow_mut());
+                if read == 0 {
+                    break;
+                }
+                text.extend(byte);
             }
-            text.truncate(read);
         }
         drop(content);
+        meter.may_take.set(false);
+        meter.is_large.set(false);
         meter.is_paused.set(false);
         Ok(writer.string_value(&store.finish()?.to_string())?)
     }

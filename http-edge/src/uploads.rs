@@ -1,6 +1,6 @@
 //! Stores the large values of a request while its body arrives.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
@@ -117,13 +117,23 @@ struct Parts {
 
 impl Read for Parts {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Parts {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
-            let Some(part) = self.parts.blocking_recv() else { return Ok(0) };
+            let Some(part) = self.parts.blocking_recv() else { break };
             self.current = part;
         }
-        let read = self.current.as_ref().read(buffer)?;
-        self.current.advance(read);
-        Ok(read)
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.current.advance(length);
     }
 }
 

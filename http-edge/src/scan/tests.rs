@@ -41,11 +41,19 @@ struct Parts<'a>(&'a [u8], usize);
 
 impl Read for Parts<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.1.min(buffer.len()).min(self.0.len());
-        let (now, rest) = self.0.split_at(length);
-        buffer[..length].copy_from_slice(now);
-        self.0 = rest;
-        Ok(length)
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Parts<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(&self.0[..self.1.min(self.0.len())])
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.0 = &self.0[length..];
     }
 }
 
@@ -115,6 +123,24 @@ fn escapes_are_decoded_at_every_border() {
     }
 }
 
+/// Characters that the reader decodes, at every position after text that is taken out before.
+#[test]
+fn escapes_are_decoded_anywhere_in_a_large_string() {
+    let escapes = r#"\"\\\/\b\f\n\r\t\u0041\u00e9\u20ac\ud834\udd1eé€𝄆"#;
+    let decoded: String = serde_json::from_str(&format!("\"{escapes}\"")).unwrap();
+    let inline = "é".repeat(20_000);
+    for filler in [0, 1, 62, 63, 64, 65, 127, PART_BYTES - 1, PART_BYTES, 3 * PART_BYTES] {
+        let filler = "y".repeat(filler);
+        let body = format!(r#"{{"b":"{inline}{filler}{escapes}{filler}{escapes}","a":1}}"#);
+        for part in [1, 3, 63, 64, 1000, 1_000_000] {
+            let (found, kept) = scanned(body.as_bytes(), part, LIMITS).unwrap();
+            let text = format!("{inline}{filler}{decoded}{filler}{decoded}");
+            assert_eq!(found, json!({ "b": reference(&text).to_string(), "a": 1 }));
+            assert_eq!(kept.stored, [text]);
+        }
+    }
+}
+
 #[test]
 fn malformed_bodies_are_refused() {
     let long = "x".repeat(40_000);
@@ -139,8 +165,13 @@ fn malformed_bodies_are_refused() {
     ] {
         assert!(scanned(wrong.as_bytes(), 1000, LIMITS).is_err(), "{:.60}", wrong);
     }
-    let invalid = [b"{\"a\":\"".as_slice(), long.as_bytes(), b"\xff\"}"].concat();
-    assert!(scanned(&invalid, 1000, LIMITS).is_err());
+    for wrong in [b"\xff".as_slice(), b"\xe2\x82", b"\xed\xa0\x80", b"\xc0\x80"] {
+        let invalid = [b"{\"a\":\"".as_slice(), long.as_bytes(), wrong, b"zz\"}"].concat();
+        assert!(scanned(&invalid, 1000, LIMITS).is_err());
+    }
+    let late = format!(r#"{{"a":"{long}{long}","b":tru}}"#);
+    let error = scanned(late.as_bytes(), 1000, LIMITS).err().unwrap().to_string();
+    assert!(error.ends_with(" bytes of large strings"), "{error}");
 }
 
 #[test]

@@ -212,9 +212,8 @@ pub fn escaped(text: &[u8]) -> Cow<'_, [u8]> {
 /// Length of a part of a text in a JSON string, in bytes, escaped as `serde_json` does. The part
 /// may divide a character.
 pub fn escaped_bytes(text: &[u8]) -> u64 {
-    // Most chunks are base64. The compiler turns this into vector instructions.
-    let is_escaped = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    if !text.iter().fold(false, |any, byte| any | is_escaped(byte)) {
+    // Most chunks are base64.
+    if is_plain(text) {
         return text.len() as u64;
     }
     let escaped = |byte: &u8| match byte {
@@ -223,6 +222,30 @@ pub fn escaped_bytes(text: &[u8]) -> u64 {
         _ => 1,
     };
     text.iter().map(escaped).sum()
+}
+
+/// The text at the beginning of a part of a JSON string, without the escapes and other characters
+/// that follow it. Empty if it begins with an escape, the closing quote, or a byte that is not UTF-8.
+pub fn plain_prefix(part: &[u8]) -> &[u8] {
+    /// Bytes that are checked together.
+    const STEP: usize = 64;
+    let plain = part.chunks(STEP).take_while(|step| is_plain(step)).map(<[u8]>::len).sum();
+    let (plain, rest) = part.split_at(plain);
+    let more = rest.iter().take_while(|byte| !is_escaped(**byte)).count();
+    let plain = part.get(..plain.len() + more).unwrap_or(plain);
+    match str::from_utf8(plain) {
+        Ok(text) => text.as_bytes(),
+        Err(error) => plain.get(..error.valid_up_to()).unwrap_or_default(),
+    }
+}
+
+fn is_plain(text: &[u8]) -> bool {
+    // The compiler turns this into vector instructions.
+    !text.iter().fold(false, |any, byte| any | is_escaped(*byte))
+}
+
+const fn is_escaped(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 /// The digest of a text.
