@@ -162,6 +162,7 @@ impl Api {
             let place = (None, self.sealer.root_place(flow));
             let received = self.bodies.read(client, &parts.headers, body, deadline, place).await?;
             let Received { object: body, large_bytes } = received;
+            let _other = self.bodies.other(large_bytes);
             let _admitted = self.admission.take(path).ok_or(EdgeError::Overloaded)?;
             let counted = self.count(client, encode(&body).len() + counted_bytes(large_bytes))?;
             self.connected().await?;
@@ -193,6 +194,7 @@ impl Api {
             false => Received::default(),
         };
         let Received { object: mut body, large_bytes } = received;
+        let _other = self.bodies.other(large_bytes);
         if large_bytes > 0 {
             // The minimum rate has limited the time so far.
             deadline = Instant::now() + within;

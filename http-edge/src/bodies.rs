@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::body_slots::{BodySlot, BodySlots};
 use crate::client::Holder;
 use crate::error::{EdgeError, Misfit};
+use crate::pace::Other;
 use crate::quotas::Quotas;
 use crate::scan::{NO_REFERENCE, accepts_large};
 use crate::uploads::{Uploads, has_large};
@@ -128,6 +129,11 @@ impl Bodies {
         }
         let uploads = blobs.and_then(|blobs| Uploads::new(&limits, blobs));
         Self { limits, slots: BodySlots::new(slots), uploads }
+    }
+
+    /// Starts a request; uploads give way to it if it has no large values.
+    pub(crate) fn other(&self, large_bytes: u64) -> Option<Other> {
+        self.uploads.as_ref().filter(|_| large_bytes == 0).map(Uploads::other)
     }
 
     /// True if a new client can send a body now.

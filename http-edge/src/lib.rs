@@ -21,6 +21,7 @@ mod idempotency;
 mod keys;
 mod metrics;
 mod origin;
+mod pace;
 mod page;
 mod passthrough;
 mod pending;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Response, header};
 use bytes::Bytes;
-use concert_runtime::blobs::{Blobs, BlobsError, CHUNKS_AHEAD};
+use concert_runtime::blobs::{Blobs, BlobsError};
 use concert_wire::envelope::encode;
 use concert_wire::id::FlowId;
 use concert_wire::large::Reference;
@@ -21,6 +21,9 @@ use crate::error::EdgeError;
 
 /// Maximum number of manifests that are read concurrently for one response.
 const MANIFESTS_AHEAD: usize = 8;
+
+/// Maximum number of chunks that are read ahead for one response.
+const CHUNKS_AHEAD: usize = 4;
 
 /// A part of the body of a response.
 #[derive(Debug, Clone, PartialEq)]

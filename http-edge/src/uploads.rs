@@ -20,6 +20,7 @@ use crate::bodies::{BodyLimits, Incoming, Received};
 use crate::body_slots::{BodySlot, BodySlots};
 use crate::client::Holder;
 use crate::error::EdgeError;
+use crate::pace::{Other, Pace};
 use crate::quotas::Quotas;
 use crate::scan::{ScanLimits, Store, scan};
 
@@ -31,6 +32,7 @@ pub(crate) struct Uploads {
     blobs: Blobs,
     quotas: Arc<Quotas>,
     slots: Arc<BodySlots>,
+    pace: Arc<Pace>,
     /// Maximum size of one value, in bytes.
     limit: u64,
 }
@@ -40,12 +42,23 @@ impl Uploads {
     pub(crate) fn new(limits: &BodyLimits, (blobs, quotas): (Blobs, Quotas)) -> Option<Self> {
         let limit = limits.large_value_limit_bytes;
         let slots = BodySlots::new(limits.max_uploads);
-        (limit > 0).then_some(Self { blobs, quotas: Arc::new(quotas), slots, limit })
+        (limit > 0).then_some(Self {
+            blobs,
+            quotas: Arc::new(quotas),
+            slots,
+            pace: Arc::default(),
+            limit,
+        })
     }
 
     /// Maximum size of the large values of one body, in bytes.
     pub(crate) fn limit(&self) -> usize {
         usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
+
+    /// Starts a request without large values.
+    pub(crate) fn other(&self) -> Other {
+        self.pace.other()
     }
 
     pub(crate) fn take_slot(&self, client: Option<Holder>) -> Result<BodySlot, EdgeError> {
@@ -72,6 +85,7 @@ impl Uploads {
             handle: Handle::current(),
             blobs: self.blobs.clone(),
             quotas: self.quotas.clone(),
+            pace: self.pace.clone(),
             client,
             place,
             current: None,
@@ -142,6 +156,7 @@ struct Values {
     handle: Handle,
     blobs: Blobs,
     quotas: Arc<Quotas>,
+    pace: Arc<Pace>,
     client: Option<Holder>,
     place: Place,
     current: Option<Upload>,
@@ -154,7 +169,7 @@ impl Store for Values {
         self.quotas.take(self.client, bytes.len() as u64)?;
         let upload = self.current.get_or_insert_with(|| self.blobs.upload(self.place));
         self.bytes += bytes.len() as u64;
-        self.handle.block_on(upload.push(bytes)).map_err(refusal)
+        self.pace.step(|| self.handle.block_on(upload.push(bytes))).map_err(refusal)
     }
 
     fn finish(&mut self) -> Result<Reference, EdgeError> {

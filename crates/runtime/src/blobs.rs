@@ -9,7 +9,6 @@ use concert_wire::large::blob::{
     BLOBS, BlobError, CHUNK_BYTES, Manifest, Message, WriteError, Writer,
 };
 use concert_wire::large::{Place, Reference, VALUE_MAX_BYTES};
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
@@ -24,8 +23,8 @@ use crate::log::{self, PublishError};
 const CHUNKS_IN_FLIGHT: usize = 32;
 /// Maximum number of chunks of one value that are sent ahead.
 const SENT_AHEAD: usize = 2;
-/// Maximum number of chunks that one reader receives ahead.
-pub const CHUNKS_AHEAD: usize = 4;
+/// Maximum pause between the chunks of a value that is read as a whole.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Timeout of storing one message.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delays before a missing message is requested again: a replica may lag behind the leader.
@@ -173,32 +172,26 @@ impl Blobs {
         Ok(Manifest::open(reference, &body)?)
     }
 
-    /// Reads and verifies a whole value.
+    /// Reads and verifies a whole value: one chunk after the other, each with a pause as long as the
+    /// reading, so that other requests need not wait for all of it.
     ///
     /// # Errors
     /// See [`BlobsError`].
     pub async fn load(&self, reference: &Reference) -> Result<String, BlobsError> {
-        let manifest = self.manifest(reference).await?;
+        let manifest = Arc::new(self.manifest(reference).await?);
         let length = usize::try_from(reference.bytes()).map_err(|_| BlobsError::TooLarge)?;
         let mut bytes = Vec::with_capacity(length);
-        let mut chunks = std::pin::pin!(self.chunks(manifest));
-        while let Some(chunk) = chunks.try_next().await? {
-            bytes.extend_from_slice(&chunk);
+        for index in 0..manifest.chunks() {
+            let began = Instant::now();
+            bytes.extend_from_slice(&self.chunk(manifest.clone(), index).await?);
+            if index + 1 < manifest.chunks() {
+                tokio::time::sleep(began.elapsed().min(PAUSE_MAX)).await;
+            }
         }
         String::from_utf8(bytes).map_err(|_| BlobsError::NotText)
     }
 
-    /// Streams the verified chunks of a value, in order. The end of a chunk may divide a character.
-    pub fn chunks(
-        &self,
-        manifest: Manifest,
-    ) -> impl Stream<Item = Result<Bytes, BlobsError>> + Send + use<> {
-        let (blobs, manifest) = (self.clone(), Arc::new(manifest));
-        let chunks = stream::iter(0..manifest.chunks());
-        chunks.map(move |index| blobs.chunk(manifest.clone(), index)).buffered(CHUNKS_AHEAD)
-    }
-
-    /// Starts to read and verify a chunk of a value; see [`chunks`](Self::chunks).
+    /// Starts to read and verify a chunk of a value. The end of a chunk may divide a character.
     pub fn chunk(
         &self,
         manifest: Arc<Manifest>,
