@@ -13,6 +13,7 @@ use concert_runtime::log::{self, PublishError};
 use concert_runtime::nats::{CoreMessage, HeaderMap};
 use concert_runtime::process::Shutdown;
 use concert_runtime::streams::{self, SetupError};
+use concert_runtime::telemetry::{self, BadFilter, LogArgs, LogFormat};
 use concert_runtime::{clock, service};
 use concert_wire::client::ClientTag;
 use concert_wire::envelope::{Object, encode};
@@ -113,6 +114,8 @@ enum Why {
     Blobs(#[from] BlobsConnectError),
     #[error(transparent)]
     Large(#[from] LargeError),
+    #[error(transparent)]
+    Log(#[from] BadFilter),
     #[error("{0}")]
     Bus(String),
     #[error("the query has no response: {0}")]
@@ -162,12 +165,16 @@ impl Trial {
         Self::with(worker, Value::Null).await
     }
 
-    /// Starts servers and the worker, with these settings.
+    /// Starts servers and the worker, with these settings. The process logs warnings to standard
+    /// error.
     ///
     /// # Errors
     /// A server or the worker does not start.
     pub async fn with(worker: Worker, settings: Value) -> Result<Self, TrialError> {
         worker.check().map_err(StartError::from)?;
+        // Without its warnings, a retried action only seems slow.
+        let log = LogArgs { filter: "warn".to_owned(), log_format: LogFormat::Text };
+        telemetry::start(&log)?;
         let servers = TestServers::start(&FindOptions::of_user()?).await?;
         let keys_dir = servers.dir().join("keys");
         let own: Vec<Purpose> =
