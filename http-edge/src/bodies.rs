@@ -131,7 +131,7 @@ impl Bodies {
         Self { limits, slots: BodySlots::new(slots), uploads }
     }
 
-    /// Starts a request; uploads give way to it if it has no large values.
+    /// Starts a request. Uploads pause while it is in progress, if it has no large values.
     pub(crate) fn other(&self, large_bytes: u64) -> Option<Other> {
         self.uploads.as_ref().filter(|_| large_bytes == 0).map(Uploads::other)
     }

@@ -1,14 +1,14 @@
-//! Uploads give way to other requests. An upload needs NATS, MongoDB and the processors for much
+//! Uploads pause while other requests are in progress. An upload needs NATS, MongoDB and the processors for much
 //! longer than another request, and without a pause all of them would wait behind it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use concert_runtime::background::PAUSE_MAX;
 
 /// Length of a pause, as a multiple of the step before it.
 const PAUSE: u32 = 2;
-/// Maximum length of a pause: a slow step does not mean that others are waiting.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Paces the uploads of an edge.
 #[derive(Debug, Default)]
@@ -52,6 +52,7 @@ impl Drop for Other {
 #[cfg(test)]
 mod tests {
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 

@@ -69,16 +69,24 @@ pub(crate) fn scan(
 /// A key of a route with all keys.
 const ANY: RouteKey = RouteKey { required: false, secret: false, kind: Type::Any };
 
+/// Where in the body the reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum At {
+    #[default]
+    Rest,
+    /// In the value of an unknown key. Its bytes are not counted.
+    Skipped,
+    /// In a large string. Its bytes are not counted.
+    Large,
+}
+
 /// What the scanner and the input of its reader share.
 #[derive(Default)]
 struct Meter {
     /// Bytes that the reader may still get.
     left: Cell<usize>,
-    /// Bytes are not counted.
-    is_paused: Cell<bool>,
-    /// The reader is in a large string.
-    is_large: Cell<bool>,
-    /// It is between two characters of the string.
+    place: Cell<At>,
+    /// In a large string: the reader is between two characters.
     may_take: Cell<bool>,
     /// Text that was taken out of a large string.
     plain: RefCell<Vec<u8>>,
@@ -114,13 +122,14 @@ impl<R: BufRead> Metered<R> {
 
 impl<R: BufRead> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.meter.may_take.replace(false) {
+        let place = self.meter.place.get();
+        if place == At::Large && self.meter.may_take.replace(false) {
             self.take_plain()?;
         }
         // One byte at a time, so that the reader asks again before the next character.
-        let max = if self.meter.is_large.get() { 1 } else { u64::MAX };
+        let max = if place == At::Large { 1 } else { u64::MAX };
         let read = self.body.by_ref().take(max).read(buffer)?;
-        if !self.meter.is_paused.get() {
+        if place == At::Rest {
             let left = self.meter.left.get().saturating_sub(read);
             self.meter.left.set(left);
             if left == 0 {
@@ -200,20 +209,15 @@ impl<R: BufRead, S: Store> Scan<'_, R, S> {
                 (None, _) => {
                     // A name that occurs twice is still found.
                     self.writer.null_value()?;
-                    self.unmetered(|scan| Ok(scan.reader.skip_value()?))?;
+                    self.meter.place.set(At::Skipped);
+                    self.reader.skip_value()?;
+                    self.meter.place.set(At::Rest);
                 }
             }
         }
         self.reader.end_object()?;
         self.writer.end_object()?;
         Ok(())
-    }
-
-    fn unmetered<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Stop>) -> Result<T, Stop> {
-        self.meter.is_paused.set(true);
-        let result = f(self);
-        self.meter.is_paused.set(false);
-        result
     }
 
     /// Copies a value of a key of the body.
@@ -276,8 +280,7 @@ impl<R: BufRead, S: Store> Scan<'_, R, S> {
         }
         // The part of the string that was read does not count for the rest of the body.
         meter.left.set(meter.left.get() + text.len());
-        meter.is_paused.set(true);
-        meter.is_large.set(true);
+        meter.place.set(At::Large);
         let mut bytes = 0;
         while !text.is_empty() {
             bytes += text.len() as u64;
@@ -299,9 +302,7 @@ impl<R: BufRead, S: Store> Scan<'_, R, S> {
             }
         }
         drop(content);
-        meter.may_take.set(false);
-        meter.is_large.set(false);
-        meter.is_paused.set(false);
+        meter.place.set(At::Rest);
         Ok(writer.string_value(&store.finish()?.to_string())?)
     }
 }

@@ -2,6 +2,7 @@
 //! encrypting large values. On Linux, a request that hashes a password goes before it.
 
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
@@ -11,6 +12,9 @@ use tokio::task::JoinHandle;
 const NICE: i32 = 15;
 /// Maximum number of threads; more work waits.
 const THREADS: usize = 64;
+
+/// Maximum length of a pause after a step of such work. A slow step does not mean that others wait.
+pub const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// `None` if the system provides no thread; then ordinary threads do the work.
 static RUNTIME: LazyLock<Option<Runtime>> = LazyLock::new(|| {
@@ -32,4 +36,10 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Join
         Some(runtime) => runtime.spawn_blocking(work),
         None => Handle::current().spawn_blocking(work),
     }
+}
+
+/// Pauses for as long as a step that began then took, at most [`PAUSE_MAX`]. In a long job, half of
+/// the time of the servers is thus left for the requests of others.
+pub async fn pause_after(began: Instant) {
+    tokio::time::sleep(began.elapsed().min(PAUSE_MAX)).await;
 }

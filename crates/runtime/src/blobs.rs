@@ -23,8 +23,6 @@ use crate::log::{self, PublishError};
 const CHUNKS_IN_FLIGHT: usize = 32;
 /// Maximum number of chunks of one value that are sent ahead.
 const SENT_AHEAD: usize = 2;
-/// Maximum pause between the chunks of a value that is read as a whole.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Timeout of storing one message.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delays before a missing message is requested again: a replica may lag behind the leader.
@@ -182,10 +180,10 @@ impl Blobs {
         let length = usize::try_from(reference.bytes()).map_err(|_| BlobsError::TooLarge)?;
         let mut bytes = Vec::with_capacity(length);
         for index in 0..manifest.chunks() {
-            let began = Instant::now();
+            let began = std::time::Instant::now();
             bytes.extend_from_slice(&self.chunk(manifest.clone(), index).await?);
             if index + 1 < manifest.chunks() {
-                tokio::time::sleep(began.elapsed().min(PAUSE_MAX)).await;
+                background::pause_after(began).await;
             }
         }
         String::from_utf8(bytes).map_err(|_| BlobsError::NotText)

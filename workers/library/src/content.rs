@@ -1,17 +1,14 @@
 //! Contents of documents, in parts: MongoDB stores at most 16 MB in one document.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use concert_worker::store::{Change, Documents, Inserted, Page};
-use concert_worker::{Call, NoSettings, Start, StartError, Stop, retry};
+use concert_worker::{Call, NoSettings, Start, StartError, Stop, pause_after, retry};
 use serde::{Deserialize, Serialize};
 
 /// Maximum size of a part, in bytes. MongoDB writes it to its journal at once, and all other writes
 /// wait for that.
 const PART_BYTES: usize = 1024 * 1024;
-
-/// Maximum pause between two parts.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 #[derive(Serialize, Deserialize)]
 struct Part {
@@ -57,9 +54,9 @@ impl Contents {
             }
             rest = left;
             count += 1;
-            // Other writes wait for the journal. Half of the time is theirs.
+            // Other writes wait for the journal.
             if !rest.is_empty() {
-                tokio::time::sleep(began.elapsed().min(PAUSE_MAX)).await;
+                pause_after(began).await;
             }
         }
         Ok(count)
