@@ -179,10 +179,11 @@ fn app_dir_above(dir: &Path) -> PathBuf {
 }
 
 /// Settings that are paths.
-const PATHS: [&str; 13] = [
+const PATHS: [&str; 14] = [
     "app.data_dir",
     "app.keys_dir",
     "app.cache_dir",
+    "http.large_values_cache_dir",
     "http.static",
     "console.token_file",
     "nats.creds",

@@ -64,6 +64,8 @@ async fn run_as(
         stream_sizes::set_defaults(log, &app.data_dir)?;
     }
     loaded.settings.rules.wait_for_workers = development.is_some();
+    let cache = &mut loaded.settings.http.cache;
+    cache.large_values_cache_dir.get_or_insert_with(|| app.data_dir.clone());
     let settings = &loaded.settings;
     telemetry::start(&settings.telemetry.lines())?;
     loaded.warn();

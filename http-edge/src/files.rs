@@ -36,6 +36,8 @@ pub struct FileArgs {
 const POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; font-src 'self' blob: data:; \
     media-src 'self' blob: data:; object-src 'none'; base-uri 'self'; form-action 'self'; \
     frame-ancestors 'none'";
+/// Number of bytes that are read together from a file.
+const READ_BYTES: usize = 256 * 1024;
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 impl Default for FileArgs {
@@ -98,7 +100,7 @@ impl Files {
             return Err(BadFiles::Fallback { path: path.clone(), source });
         }
         Ok(Some(Self {
-            dir: ServeDir::new(dir),
+            dir: ServeDir::new(dir).with_buf_chunk_size(READ_BYTES),
             fallback: fallback.map(ServeFile::new),
             policy: HeaderValue::from_str(&args.policy)
                 .unwrap_or_else(|_| HeaderValue::from_static(POLICY)),

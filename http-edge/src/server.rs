@@ -43,7 +43,7 @@ use crate::quotas::Quotas;
 use crate::rates::{RateLimits, Rates};
 use crate::repeats::UsedSecrets;
 use crate::routes::Routes;
-use crate::splice::Splicer;
+use crate::splice::{BadCache, CacheArgs, Splicer};
 use crate::{page, requesting, routes};
 
 /// The section `[http]`. The configuration reader rejects unknown keys, because serde cannot reject
@@ -85,6 +85,9 @@ pub struct EdgeArgs {
     /// Headers that rules may read.
     #[serde(flatten)]
     pub headers: HeaderArgs,
+    /// The cache of large values.
+    #[serde(flatten)]
+    pub cache: CacheArgs,
     /// Limits.
     #[serde(flatten)]
     pub limits: EdgeLimits,
@@ -104,6 +107,7 @@ impl Default for EdgeArgs {
             clients: ClientArgs::default(),
             cookies: CookieArgs::default(),
             headers: HeaderArgs::default(),
+            cache: CacheArgs::default(),
             limits: EdgeLimits::default(),
         }
     }
@@ -184,6 +188,9 @@ pub enum StartError {
     /// The connection for large values fails.
     #[error(transparent)]
     Blobs(#[from] BlobsConnectError),
+    /// The cache of large values cannot be created.
+    #[error(transparent)]
+    Cache(#[from] BadCache),
     /// The value is not an origin.
     #[error("`{0}` in http.cors_origins is not an origin such as http://localhost:5173")]
     Origin(String),
@@ -342,6 +349,10 @@ pub fn run<'a>(
         let clients = Arc::new(Clients::new(&args.clients, edge_keys.clone()));
         let max_payload = bus.client.max_payload();
         let blobs = Blobs::connect(&bus).await?;
+        let read_from = match args.cache.open()? {
+            Some(cache) => blobs.clone().with_cache(cache),
+            None => blobs.clone(),
+        };
         let (body_limits, slots) = (&args.limits.bodies, args.limits.admission.max_requests);
         let quotas = Quotas::new(body_limits.client_large_values_percent, log);
         let deadline = Duration::from_millis(args.limits.deadline_ms);
@@ -366,8 +377,8 @@ pub fn run<'a>(
             keys: edge_keys,
             limits: args.limits.clone(),
             admission: Admission::new(args.limits.admission.clone()),
-            bodies: Bodies::new(body_limits, slots, max_payload, Some((blobs.clone(), quotas))),
-            splicer: Splicer::new(blobs, body_limits.max_downloads, deadline),
+            bodies: Bodies::new(body_limits, slots, max_payload, Some((blobs, quotas))),
+            splicer: Splicer::new(read_from, body_limits.max_downloads, deadline),
             rates: Rates::new(&args.limits.rates),
             used_secrets: UsedSecrets::default(),
             metrics: metrics.clone(),

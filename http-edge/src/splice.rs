@@ -1,11 +1,13 @@
 //! Responses with large values: text, and references whose values are streamed in their place.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Response, header};
 use bytes::Bytes;
+use concert_runtime::blob_cache::BlobCache;
 use concert_runtime::blobs::{Blobs, BlobsError};
 use concert_wire::envelope::encode;
 use concert_wire::id::FlowId;
@@ -14,6 +16,8 @@ use concert_wire::large::blob::{Manifest, escaped};
 use futures_util::{
     FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, future, stream,
 };
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -24,6 +28,46 @@ const MANIFESTS_AHEAD: usize = 8;
 
 /// Maximum number of chunks that are read ahead for one response.
 const CHUNKS_AHEAD: usize = 4;
+
+/// The cache of large values: a part of the section `[http]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CacheArgs {
+    /// Directory for a file in which the edge keeps the large values of its responses, encrypted, so
+    /// that it need not read them from NATS each time. It is created if it is missing. If it is not
+    /// set, `concert up` uses its data directory, and `concert http-edge` keeps no large values. The
+    /// file has no name, and the system deletes it when the edge stops.
+    pub large_values_cache_dir: Option<PathBuf>,
+    /// Maximum size of that file, in bytes. When it is full, a large value replaces the oldest. 0
+    /// turns the cache off.
+    pub large_values_cache_max_bytes: u64,
+}
+
+impl Default for CacheArgs {
+    fn default() -> Self {
+        Self { large_values_cache_dir: None, large_values_cache_max_bytes: 256 * 1024 * 1024 }
+    }
+}
+
+/// The cache cannot be created.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot create a file in {} of http.large_values_cache_dir: {source}; correct or remove the key",
+    dir.display()
+)]
+pub struct BadCache {
+    dir: PathBuf,
+    source: std::io::Error,
+}
+
+impl CacheArgs {
+    /// `None` if it is turned off.
+    pub(crate) fn open(&self) -> Result<Option<BlobCache>, BadCache> {
+        let Some(dir) = &self.large_values_cache_dir else { return Ok(None) };
+        let opened = BlobCache::open(dir, self.large_values_cache_max_bytes);
+        opened.map_err(|source| BadCache { dir: dir.clone(), source })
+    }
+}
 
 /// A part of the body of a response.
 #[derive(Debug, Clone, PartialEq)]

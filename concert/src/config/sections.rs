@@ -81,7 +81,8 @@ impl App {
 #[serde(default, deny_unknown_fields)]
 pub struct Nats {
     /// URL of an existing NATS server, or several separated by commas (also `NATS_URL`).
-    /// `concert up` starts a server if it is not set.
+    /// If it is not set, `concert up` starts a server. Other processes use that of the `concert up`
+    /// in `app.data_dir`, or else nats://127.0.0.1:4222.
     pub url: Option<String>,
     /// NATS credentials file; without one, the URL may contain user and password.
     pub creds: Option<PathBuf>,
@@ -161,7 +162,8 @@ pub(super) const MONGODB_URI: &str = "mongodb://127.0.0.1:27017/?directConnectio
 #[serde(default, deny_unknown_fields)]
 pub struct Mongodb {
     /// URI of an existing MongoDB replica set (also `MONGODB_URI`), which may have only one member.
-    /// `concert up` starts a server if it is not set.
+    /// If it is not set, `concert up` starts a server. Other processes use that of the `concert up`
+    /// in `app.data_dir`, or else mongodb://127.0.0.1:27017/?directConnection=true.
     pub uri: Option<String>,
     /// Port for the MongoDB server that `concert up` starts; 0 picks a free port.
     pub port: u16,

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::background;
+use crate::blob_cache::BlobCache;
 use crate::bus::{Bus, ConnectError};
 use crate::log::{self, PublishError};
 
@@ -91,6 +92,7 @@ fn unavailable(why: impl std::fmt::Display) -> BlobsError {
 pub struct Blobs {
     bus: Bus,
     in_flight: Arc<Semaphore>,
+    cache: Option<Arc<BlobCache>>,
 }
 
 impl Blobs {
@@ -104,7 +106,14 @@ impl Blobs {
         if found < CHUNK_BYTES + OVERHEAD_BYTES {
             return Err(BlobsConnectError::MaxPayload { found });
         }
-        Ok(Self { bus, in_flight: Arc::new(Semaphore::new(CHUNKS_IN_FLIGHT)) })
+        let in_flight = Arc::new(Semaphore::new(CHUNKS_IN_FLIGHT));
+        Ok(Self { bus, in_flight, cache: None })
+    }
+
+    /// Keeps the chunks that are read, and reads them from there the next time.
+    #[must_use]
+    pub fn with_cache(self, cache: BlobCache) -> Self {
+        Self { cache: Some(Arc::new(cache)), ..self }
     }
 
     /// Stores a text of more than [`INLINE_MAX_BYTES`](concert_wire::large::INLINE_MAX_BYTES). A
@@ -198,13 +207,34 @@ impl Blobs {
         let blobs = self.clone();
         let read = async move {
             let subject = manifest.chunk_subject(index).ok_or(BlobError::Broken)?;
-            let body = blobs.get(subject).await?;
-            let opened = background::run(move || manifest.open_chunk(index, &body));
-            Ok::<_, BlobsError>(opened.await.map_err(unavailable)??.into())
+            if let Some(chunk) = blobs.cached(&manifest, index, &subject).await? {
+                return Ok(chunk.into());
+            }
+            let body = blobs.get(subject.clone()).await?;
+            let opened = background::run(move || {
+                let chunk = manifest.open_chunk(index, &body)?;
+                if let Some(cache) = &blobs.cache {
+                    cache.put(subject, &body);
+                }
+                Ok::<_, BlobsError>(chunk.into())
+            });
+            opened.await.map_err(unavailable)?
         };
         // A task, because a reader that pauses must not keep its permit.
         let task = AbortOnDropHandle::new(tokio::spawn(read));
         async move { task.await.map_err(unavailable)? }
+    }
+
+    async fn cached(
+        &self,
+        manifest: &Arc<Manifest>,
+        index: usize,
+        subject: &str,
+    ) -> Result<Option<Vec<u8>>, BlobsError> {
+        let Some(cache) = self.cache.clone() else { return Ok(None) };
+        let (manifest, subject) = (manifest.clone(), subject.to_owned());
+        let read = move || manifest.reopen_chunk(index, cache.get(&subject)?).ok();
+        background::run(read).await.map_err(unavailable)
     }
 
     async fn get(&self, subject: String) -> Result<Bytes, BlobsError> {

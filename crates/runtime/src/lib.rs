@@ -7,6 +7,7 @@ pub mod ack;
 pub mod address;
 pub mod atomic_file;
 pub mod background;
+pub mod blob_cache;
 pub mod blobs;
 pub mod bus;
 pub mod chaos;

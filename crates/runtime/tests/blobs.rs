@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use concert_local_servers::{FindOptions, NatsOptions, NatsServer, find_or_fetch};
+use concert_runtime::blob_cache::BlobCache;
 use concert_runtime::blobs::{Blobs, BlobsError};
 use concert_runtime::bus::{Bus, BusArgs};
 use concert_runtime::streams::{self, LogLimits};
@@ -104,6 +105,38 @@ async fn missing_parts_are_expired_and_altered_ones_are_broken() {
     assert!(matches!(broken, Err(BlobsError::Broken(_))), "{broken:?}");
     stream.purge().await.unwrap();
     assert_eq!(server.blobs.load(&reference).await, Err(BlobsError::Expired));
+}
+
+#[tokio::test]
+async fn cached_chunks_are_read_while_the_value_is_stored() {
+    let server = server(0).await;
+    let text = text(1_200_000);
+    let reference = server.blobs.store(PLACE, text.clone()).await.unwrap();
+    let cache = BlobCache::open(server.dir.path(), 4 * 1024 * 1024).unwrap().unwrap();
+    let cached = server.blobs.clone().with_cache(cache);
+    let without = server.blobs.clone();
+    assert_eq!(cached.load(&reference).await.unwrap(), text);
+    let manifest = server.blobs.manifest(&reference).await.unwrap();
+    let stream = server.bus.jetstream.get_stream(BLOBS).await.unwrap();
+    for index in 0..manifest.chunks() {
+        stream.purge().filter(manifest.chunk_subject(index).unwrap()).await.unwrap();
+    }
+    assert_eq!(without.load(&reference).await, Err(BlobsError::Expired));
+    assert_eq!(cached.load(&reference).await.unwrap(), text);
+    stream.purge().filter(Manifest::subject(&reference)).await.unwrap();
+    assert_eq!(cached.load(&reference).await, Err(BlobsError::Expired));
+}
+
+#[tokio::test]
+async fn altered_cached_chunk_is_read_again() {
+    let server = server(0).await;
+    let text = text(600_000);
+    let reference = server.blobs.store(PLACE, text.clone()).await.unwrap();
+    let manifest = server.blobs.manifest(&reference).await.unwrap();
+    let cache = BlobCache::open(server.dir.path(), 4 * 1024 * 1024).unwrap().unwrap();
+    cache.put(manifest.chunk_subject(0).unwrap(), &[7; CHUNK_BYTES]);
+    let cached = server.blobs.with_cache(cache);
+    assert_eq!(cached.load(&reference).await.unwrap(), text);
 }
 
 #[tokio::test]

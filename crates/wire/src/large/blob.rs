@@ -130,7 +130,7 @@ impl Manifest {
     /// # Errors
     /// See [`BlobError`].
     pub fn open(reference: &Reference, body: &[u8]) -> Result<Self, BlobError> {
-        let text = Part::manifest(reference.place, reference.digest).open(body)?;
+        let text = Part::manifest(reference.place, reference.digest).open(body.to_vec())?;
         let (version, text) = text.split_first().ok_or(BlobError::Broken)?;
         if *version != MANIFEST_VERSION {
             return Err(BlobError::Version(*version));
@@ -175,12 +175,21 @@ impl Manifest {
     /// [`BlobError::Broken`]
     pub fn open_chunk(&self, index: usize, body: &[u8]) -> Result<Vec<u8>, BlobError> {
         let hash = self.hashes.get(index).ok_or(BlobError::Broken)?;
-        let chunk = Part::chunk(self.reference.place, index, hash).open(body)?;
+        let chunk = self.reopen_chunk(index, body.to_vec())?;
         let start = index as u64 * CHUNK_BYTES as u64;
         let length = (self.reference.bytes - start).min(CHUNK_BYTES as u64);
         let is_right = chunk.len() as u64 == length
             && <[u8; HASH_BYTES]>::from(Sha256::digest(&chunk)) == *hash;
         if is_right { Ok(chunk) } else { Err(BlobError::Broken) }
+    }
+
+    /// Decrypts a chunk that the caller has kept since [`open_chunk`](Self::open_chunk) verified it.
+    ///
+    /// # Errors
+    /// [`BlobError::Broken`]: the body was altered.
+    pub fn reopen_chunk(&self, index: usize, body: Vec<u8>) -> Result<Vec<u8>, BlobError> {
+        let hash = self.hashes.get(index).ok_or(BlobError::Broken)?;
+        Part::chunk(self.reference.place, index, hash).open(body)
     }
 }
 
@@ -302,8 +311,7 @@ impl Part {
         Message { subject: self.subject, body }
     }
 
-    fn open(&self, body: &[u8]) -> Result<Vec<u8>, BlobError> {
-        let mut body = body.to_vec();
+    fn open(&self, mut body: Vec<u8>) -> Result<Vec<u8>, BlobError> {
         let opened = self.cipher().open_in_place(nonce(), Aad::empty(), &mut body);
         let length = opened.map_err(|_| BlobError::Broken)?.len();
         body.truncate(length);
