@@ -1,16 +1,13 @@
 //! Further routers, edges and workers, each in a process, next to those of `concert up`.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use concert::Started;
 use concert_runtime::bus::Bus;
-use concert_runtime::keys;
 use concert_runtime::streams;
-use concert_wire::access::User;
 use concert_wire::subject::{LOG, ROUTERS, WORKERS, actions_stream};
 use tokio::process::{Child, Command};
 
@@ -49,7 +46,7 @@ impl Processes {
     pub(crate) async fn start(
         args: &BenchArgs,
         program: PathBuf,
-        started: &Started,
+        data_dir: &Path,
         bus: &Bus,
     ) -> anyhow::Result<Self> {
         let (children, watched, edges) = (Vec::new(), Vec::new(), Vec::new());
@@ -61,17 +58,17 @@ impl Processes {
                 "--syncs".into(),
                 args.syncs.clone().into_os_string(),
             ];
-            all.spawn(started, &User::Router, "sync-router", rules)?;
+            all.spawn(data_dir, "sync-router", rules)?;
         }
         for _ in 1..args.edges {
             let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
             let listen = ["--listen".into(), address.to_string().into()];
-            all.spawn(started, &User::Edge, "http-edge", listen)?;
+            all.spawn(data_dir, "http-edge", listen)?;
             all.edges.push(address);
         }
         for _ in 1..args.workers {
             for concept in CONCEPTS {
-                all.spawn(started, &User::Worker(concept.parse()?), "worker", [concept.into()])?;
+                all.spawn(data_dir, "worker", [concept.into()])?;
             }
         }
         let ready = tokio::time::timeout(TIMEOUT, all.ready(args, bus));
@@ -81,19 +78,17 @@ impl Processes {
 
     fn spawn(
         &mut self,
-        started: &Started,
-        user: &User,
+        data_dir: &Path,
         name: &'static str,
         args: impl IntoIterator<Item = std::ffi::OsString>,
     ) -> anyhow::Result<()> {
         let child = Command::new(&self.program)
             .arg(name)
             .args(args)
-            .env("NATS_URL", &started.nats_url)
-            .env("NATS_NKEY", keys::seeds_path(&started.keys_dir, user))
-            .env("MONGODB_URI", &started.mongodb_uri)
-            .env("CONCERT_MONGODB__USERS", "true")
-            .env("CONCERT_KEYS", &started.keys_dir)
+            .arg("--data-dir")
+            .arg(data_dir)
+            .env_remove("NATS_URL")
+            .env_remove("MONGODB_URI")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true)

@@ -192,7 +192,7 @@ fn logout(session: &str, status: u16) -> Step {
 /// the completions, as seals.
 async fn live_sessions(stack: &BenchStack, count: u64) -> anyhow::Result<Vec<String>> {
     let bus = stack.bus();
-    let sealer = Sealer::new(keys::load(&stack.keys_dir(), &Purpose::Seal)?);
+    let sealer = Sealer::new(keys::load(stack.keys_dir(), &Purpose::Seal)?);
     let mut done = bus.client.subscribe("done.*.Sessioning.create.*").await?;
     bus.client.flush().await?;
     let publisher = bus.clone();

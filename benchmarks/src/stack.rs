@@ -26,7 +26,7 @@ pub(crate) struct BenchStack {
     started: Started,
     watched: Vec<Watched>,
     bus: Bus,
-    dir: TempDir,
+    _dir: TempDir,
 }
 
 /// Maximum time to start, including a download of the servers.
@@ -111,7 +111,8 @@ impl BenchStack {
             command.args(["--set", &format!("workers.Profile.settings.{limit}")]);
         }
         command.args(["--set", "http.client_requests_per_second=0"]);
-        command.arg("--data-dir").arg(dir.path().join("data")).arg("--started-file").arg(&report);
+        let data_dir = dir.path().join("data");
+        command.arg("--data-dir").arg(&data_dir).arg("--started-file").arg(&report);
         command.arg("--concepts").arg(&args.concepts).arg("--syncs").arg(&args.syncs);
         command.env_remove("NATS_URL").env_remove("MONGODB_URI");
         command.args(&extras.args).envs(extras.env.iter().map(|(name, value)| (name, value)));
@@ -127,12 +128,11 @@ impl BenchStack {
             watch("mongod", started.mongod_pid),
         ];
         let mut operator = BusArgs::at(&started.nats_url);
-        let keys_dir = dir.path().join("data").join("keys");
-        operator.nats_nkey = Some(keys::seeds_path(&keys_dir, &User::Operator));
+        operator.nats_nkey = Some(keys::seeds_path(&started.keys_dir, &User::Operator));
         let bus = Bus::connect_to_streams(&operator, "bench").await?;
-        let further = Processes::start(args, program, &started, &bus).await?;
+        let further = Processes::start(args, program, &data_dir, &bus).await?;
         let watched = watched.into_iter().flatten().chain(further.watched.clone()).collect();
-        Ok(Self { child, further, watched, started, bus, dir })
+        Ok(Self { child, further, watched, started, bus, _dir: dir })
     }
 
     /// The addresses of all edges; clients use them in turn.
@@ -151,8 +151,8 @@ impl BenchStack {
     }
 
     /// The directory of the keys.
-    pub(crate) fn keys_dir(&self) -> PathBuf {
-        self.dir.path().join("data").join("keys")
+    pub(crate) fn keys_dir(&self) -> &Path {
+        &self.started.keys_dir
     }
 
     /// The program of the NATS server.

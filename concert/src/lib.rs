@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use concert_runtime::process;
+use concert_wire::access::User;
 
 use crate::cli::{Cli, Command};
 use crate::config::{SettingFlags, Settings, Uses};
@@ -70,23 +71,27 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
         Command::Up(args) => Box::pin(up::run(*args, workers)).await,
         Command::Dev(args) => Box::pin(up::dev(*args, workers)).await,
         Command::HttpEdge(flags) => {
-            return service(&flags, workers, services::http_edge::run).await;
+            return service(&flags, workers, &User::Edge, services::http_edge::run).await;
         }
         Command::SyncRouter(flags) => {
-            return service(&flags, workers, services::sync_router::run).await;
+            return service(&flags, workers, &User::Router, services::sync_router::run).await;
         }
         Command::Archive(args) => match &args.command {
-            None => return service(&args.settings, workers, services::archive::run).await,
+            None => {
+                let archive = &User::Archive;
+                return service(&args.settings, workers, archive, services::archive::run).await;
+            }
             Some(ArchiveCommand::Forget { texts }) => {
                 Box::pin(services::archive::forget(&args.settings, workers, texts)).await
             }
         },
-        Command::Worker(args) => match workers::named(workers, &args.concept) {
-            Ok(worker) => {
+        Command::Worker(args) => match worker_and_user(workers, &args.concept) {
+            Ok((worker, user)) => {
                 let run = |settings| services::worker::run(worker, settings);
-                return service(&args.settings, std::slice::from_ref(worker), run).await;
+                let workers = std::slice::from_ref(worker);
+                return service(&args.settings, workers, &user, run).await;
             }
-            Err(unknown) => Err(unknown.into()),
+            Err(unknown) => Err(unknown),
         },
         Command::Config(args) => config::run(&args, workers),
         Command::New(args) => scaffold::new(&args),
@@ -120,17 +125,25 @@ async fn run(command: Command, workers: &[Worker]) -> ExitCode {
     }
 }
 
-/// Runs a service. The service logs the reason if it fails.
+fn worker_and_user<'a>(workers: &'a [Worker], concept: &str) -> anyhow::Result<(&'a Worker, User)> {
+    let worker = workers::named(workers, concept)?;
+    Ok((worker, User::Worker(worker.concept().parse()?)))
+}
+
+/// Runs a service, which logs the reason if it fails. Without a configured NATS server, it joins the
+/// `concert up` that runs, as `user`.
 async fn service<C: Uses, F: Future<Output = anyhow::Result<()>>>(
     flags: &SettingFlags<C>,
     workers: &[Worker],
+    user: &User,
     run: impl FnOnce(Settings) -> F,
 ) -> ExitCode {
     match flags.load(workers) {
-        Ok(loaded) => {
+        Ok(mut loaded) => {
             let lines = loaded.settings.telemetry.lines();
             let course = async {
                 loaded.warn();
+                running::join(&mut loaded, user)?;
                 Box::pin(run(loaded.settings)).await
             };
             process::run(&lines, course).await

@@ -41,7 +41,7 @@ fn id_and_name(text: &str) -> Result<(String, String), String> {
 pub(crate) async fn run(args: MigrateArgs, workers: &[Worker]) -> anyhow::Result<()> {
     let importers = importers(workers, &args.kinds)?;
     let loaded = args.settings.load_all_and_warn(workers)?;
-    let store = running::store(&loaded)?;
+    let store = running::store(loaded.settings.clone())?;
     let old = OldData::open(&args.from).await?;
     let options = ImportOptions {
         is_dry_run: args.dry_run,

@@ -49,18 +49,12 @@ impl OperatorArgs {
 }
 
 fn bus(settings: &Settings) -> anyhow::Result<BusArgs> {
-    let mut bus = settings.nats.bus();
-    let mut keys_dir = settings.app.keys_dir();
+    let mut settings = settings.clone();
     if settings.nats.url.is_none() {
-        let started = running::find(&settings.app.data_dir)?;
-        bus.nats_url = started.nats_url;
-        bus.nats_ca = bus.nats_ca.or(started.nats_ca);
-        if bus.nats_nkey.is_none() {
-            bus.nats_creds = bus.nats_creds.or(started.nats_creds);
-        }
-        keys_dir = started.keys_dir;
+        running::find(&settings.app.data_dir)?.complete(&mut settings);
     }
-    let key = keys::seeds_path(&keys_dir, &User::Operator);
+    let key = keys::seeds_path(&settings.app.keys_dir(), &User::Operator);
+    let mut bus = settings.nats.bus();
     if bus.nats_nkey.is_none() && bus.nats_creds.is_none() && key.exists() {
         bus.nats_nkey = Some(key);
     }

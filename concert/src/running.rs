@@ -7,14 +7,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use concert_local_servers::Program;
-use concert_runtime::atomic_file;
+use concert_runtime::{atomic_file, keys};
+use concert_wire::access::User;
 use concert_worker::store::StoreArgs;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Loaded;
+use crate::config::{Loaded, Settings};
 
 /// Name of the file in the data directory. Only its owner can read it, because URLs can contain
 /// passwords.
@@ -119,31 +120,82 @@ impl Drop for Announcement {
     }
 }
 
-/// Connection details of the `concert up` that runs in a data directory.
+/// The `concert up` that runs in a data directory; an error if there is none.
 pub(crate) fn find(data_dir: &Path) -> anyhow::Result<Started> {
+    find_any(data_dir)?.ok_or_else(|| not_running(data_dir))
+}
+
+fn find_any(data_dir: &Path) -> anyhow::Result<Option<Started>> {
     let path = data_dir.join(FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(not_running(data_dir)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let started: Started = serde_json::from_str(&text).with_context(|| {
         format!("{} was written by another version of concert; use that version", path.display())
     })?;
     // A killed process leaves its file.
-    if is_alive(started.pid) { Ok(started) } else { Err(not_running(data_dir)) }
+    Ok(is_alive(started.pid).then_some(started))
 }
 
-/// The configured database, or else that of the running system.
-pub(crate) fn store(loaded: &Loaded) -> anyhow::Result<StoreArgs> {
-    let mut store = loaded.settings.store();
-    if !loaded.is_set(&["mongodb", "uri"]) {
-        let running = find(&loaded.settings.app.data_dir)?;
-        store.mongodb_uri = running.mongodb_uri;
-        // The MongoDB server of `concert up` has users.
-        store.keys_dir = running.mongod_pid.map(|_| running.keys_dir).or(store.keys_dir);
+/// Completes the settings of a service. If no NATS server is configured and `concert up` runs, the
+/// service joins that system, as `user`.
+///
+/// # Errors
+/// The running system has no such user.
+pub(crate) fn join(loaded: &mut Loaded, user: &User) -> anyhow::Result<()> {
+    let has_keys = loaded.is_set(&["app", "keys_dir"]);
+    let settings = &mut loaded.settings;
+    if settings.nats.url.is_some() {
+        return Ok(());
     }
-    Ok(store)
+    let Some(mut started) = find_any(&settings.app.data_dir)? else { return Ok(()) };
+    if has_keys {
+        started.keys_dir = settings.app.keys_dir();
+    }
+    started.complete(settings);
+    if started.nats_pid.is_some() && settings.nats.nkey.is_none() {
+        let key = keys::seeds_path(&started.keys_dir, user);
+        let (name, setting) = match user {
+            User::Worker(concept) => (user.name(), format!("workers.{concept}.external = true")),
+            _ => (user.name(), "nats.isolate = true".to_owned()),
+        };
+        ensure!(
+            key.exists(),
+            "the running `concert up` has no NATS user `{name}`; set {setting}, and restart it"
+        );
+        settings.nats.nkey = Some(key);
+    }
+    Ok(())
+}
+
+/// Settings of the database of the running system, unless one is configured.
+pub(crate) fn store(mut settings: Settings) -> anyhow::Result<StoreArgs> {
+    if settings.mongodb.uri.is_none() {
+        find(&settings.app.data_dir)?.complete(&mut settings);
+    }
+    Ok(settings.store())
+}
+
+impl Started {
+    /// Sets the servers that are not configured.
+    pub(crate) fn complete(&self, settings: &mut Settings) {
+        let Settings { app, nats, mongodb, .. } = settings;
+        if nats.url.is_none() {
+            nats.url = Some(self.nats_url.clone());
+            nats.ca = nats.ca.take().or_else(|| self.nats_ca.clone());
+            if nats.nkey.is_none() {
+                nats.creds = nats.creds.take().or_else(|| self.nats_creds.clone());
+            }
+            app.keys_dir = Some(self.keys_dir.clone());
+        }
+        if mongodb.uri.is_none() {
+            mongodb.uri = Some(self.mongodb_uri.clone());
+            // The MongoDB server of `concert up` has users.
+            mongodb.users |= self.mongod_pid.is_some();
+        }
+    }
 }
 
 /// The error of a command that needs a running system.

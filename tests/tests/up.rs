@@ -151,6 +151,36 @@ async fn killed_servers_are_restarted_and_logins_succeed_again() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn external_worker_joins_with_the_data_directory() -> anyhow::Result<()> {
+    let mut up = Up::start(|command| {
+        command.env("CONCERT_WORKERS__SESSIONING__EXTERNAL", "true");
+    })
+    .await?;
+    let running = up.running().await?;
+    for (service, setting) in [
+        (&["worker", "Profile"][..], "workers.Profile.external = true"),
+        (&["http-edge", "--listen", "0"], "nats.isolate = true"),
+    ] {
+        let output = up.command(service).await?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains(setting), "{errors}");
+    }
+    let mut worker = concert().await?;
+    worker.args(["worker", "Sessioning", "--data-dir"]).arg(up.data_dir());
+    let mut worker = worker.spawn()?;
+    until("the edge has a route table", TIMEOUT, async || {
+        Ok((up.post(&running, "/auth/createAccount").await? == 200).then_some(()))
+    })
+    .await?;
+    assert_eq!(up.post(&running, "/auth/login").await?, 200);
+    kill(worker.id().context("the worker has exited")?.into(), Signal::TERM)?;
+    assert!(tokio::time::timeout(PROMPT, worker.wait()).await??.success());
+    up.signal(Signal::TERM)?;
+    assert!(up.ended(TIMEOUT).await?.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn server_that_keeps_exiting_stops_up_with_its_log_tail() -> anyhow::Result<()> {
     let real = find_or_fetch(&FindOptions::of_user()?, &|_| {}).await?.nats_server;
     let dir = tempfile::tempdir()?;

@@ -77,7 +77,9 @@ impl Command {
         let lists: &[&[&str]] = match self {
             Self::Up => return true,
             Self::HttpEdge => &[BUS, STREAMS, LINES, KEYS, RELEASED_EDGE, &["http", "console"]],
-            Self::SyncRouter => &[BUS, STREAMS, LINES, METRICS, &["rules", "router"]],
+            Self::SyncRouter => {
+                &[BUS, STREAMS, LINES, METRICS, &["app.data_dir", "rules", "router"]]
+            }
             Self::Worker => &[BUS, STREAMS, LINES, METRICS, STORE, KEYS, &["workers"]],
             Self::Archive => &[
                 BUS,
@@ -128,8 +130,8 @@ impl Command {
             }
             Self::SyncRouter | Self::Keys | Self::Operator | Self::Rules => Vec::new(),
         };
-        // If no server is given, `Operator` commands find the running system, and `Up` starts one.
-        if !matches!(self, Self::Up | Self::Operator) {
+        // If no server is given, `Up` starts one, and others find those of the running `Up`.
+        if matches!(self, Self::Setup | Self::Keys) {
             defaults.extend([("nats.url", json!(NATS_URL)), ("mongodb.uri", json!(MONGODB_URI))]);
         }
         defaults.retain(|(key, _)| self.uses(key));

@@ -52,7 +52,7 @@ pub(crate) async fn forget(
     texts: &[String],
 ) -> anyhow::Result<()> {
     let loaded = flags.load_all_and_warn(workers)?;
-    let forgotten = concert_archive::forget(&running::store(&loaded)?, texts).await?;
+    let forgotten = concert_archive::forget(&running::store(loaded.settings)?, texts).await?;
     output::print_line(format_args!(
         "deleted {} flows and {} dead letters from the archive",
         forgotten.flows, forgotten.dead_letters
