@@ -179,16 +179,16 @@ pub(crate) fn store(mut settings: Settings) -> anyhow::Result<StoreArgs> {
 }
 
 impl Started {
-    /// Sets the servers that are not configured.
+    /// Sets the servers that are not configured, and the keys.
     pub(crate) fn complete(&self, settings: &mut Settings) {
         let Settings { app, nats, mongodb, .. } = settings;
+        app.keys_dir = Some(self.keys_dir.clone());
         if nats.url.is_none() {
             nats.url = Some(self.nats_url.clone());
             nats.ca = nats.ca.take().or_else(|| self.nats_ca.clone());
             if nats.nkey.is_none() {
                 nats.creds = nats.creds.take().or_else(|| self.nats_creds.clone());
             }
-            app.keys_dir = Some(self.keys_dir.clone());
         }
         if mongodb.uri.is_none() {
             mongodb.uri = Some(self.mongodb_uri.clone());
