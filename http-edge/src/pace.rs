@@ -1,5 +1,6 @@
-//! Uploads pause while other requests are in progress. An upload needs NATS, MongoDB and the processors for much
-//! longer than another request, and without a pause all of them would wait behind it.
+//! Uploads pause while other requests are in progress. An upload needs NATS, MongoDB and the
+//! processors for much longer than another request, and without a pause all of them would wait
+//! behind it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
