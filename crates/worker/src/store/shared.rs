@@ -1,21 +1,25 @@
 //! Database operations that several callers share.
 //!
-//! The cost of an operation hardly depends on the number of its items. So while two operations are
-//! in progress, further callers share the next one. With no load, a caller does not wait (ADR 19).
+//! The cost of an operation hardly depends on the number of its items. So while one is in progress,
+//! further callers share the next one. With no load, a caller does not wait (ADR 19).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::operation::because;
 use crate::boxed::Boxed;
 use crate::call::{Stop, retry};
 
-/// Maximum number of concurrent operations. With two, one slow operation does not block all
-/// callers.
+/// Maximum number of concurrent operations. One begins beside others only if they are slow, so that
+/// a slow one does not block all callers.
 const CONCURRENT: usize = 2;
+/// An operation that takes longer is slow: most take a few milliseconds, also those that wait for
+/// the disk.
+const SLOW: Duration = Duration::from_millis(50);
 /// Maximum number of items in one operation.
 const ITEMS_MAX: usize = 256;
 /// An operation has at most this many bytes, unless it has only one item.
@@ -49,7 +53,8 @@ struct Inner<O: Operation> {
 
 struct Queue<O: Operation> {
     asked: VecDeque<Asked<O>>,
-    in_progress: usize,
+    /// The times at which the operations in progress began.
+    slots: [Option<Instant>; CONCURRENT],
 }
 
 struct Asked<O: Operation> {
@@ -60,6 +65,7 @@ struct Asked<O: Operation> {
 /// One of the concurrent operations. Dropping it frees its slot.
 struct Slot<O: Operation> {
     inner: Arc<Inner<O>>,
+    number: usize,
     ended: bool,
 }
 
@@ -69,7 +75,7 @@ impl<O: Operation> Shared<O> {
     }
 
     fn within(operation: O, timeout: Duration) -> Self {
-        let queue = Mutex::new(Queue { asked: VecDeque::new(), in_progress: 0 });
+        let queue = Mutex::new(Queue { asked: VecDeque::new(), slots: [None; CONCURRENT] });
         Self(Arc::new(Inner { operation, timeout, queue }))
     }
 
@@ -78,22 +84,47 @@ impl<O: Operation> Shared<O> {
     /// # Errors
     /// The database fails.
     pub(super) async fn ask(&self, item: O::Item) -> Result<O::Answer, Stop> {
-        let (answer, answered) = oneshot::channel();
-        let begins = {
-            let mut queue = self.0.queue();
-            queue.asked.push_back(Asked { item, answer });
-            let begins = queue.in_progress < CONCURRENT;
-            queue.in_progress += usize::from(begins);
-            begins
+        let (answer, mut answered) = oneshot::channel();
+        self.0.queue().asked.push_back(Asked { item, answer });
+        self.begin();
+        let answer = match tokio::time::timeout(SLOW, &mut answered).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.begin();
+                answered.await
+            }
         };
-        if begins {
-            let slot = Slot { inner: self.0.clone(), ended: false };
+        answer.map_err(|_| retry(because("the operation ended without a result")))?.map_err(retry)
+    }
+
+    /// Begins an operation for the callers in the queue, unless they can share the next one.
+    fn begin(&self) {
+        if let Some(number) = self.0.queue().take_slot() {
             // On a separate task: the caller may be cancelled while others wait for the same
             // operation.
+            let slot = Slot { inner: self.0.clone(), number, ended: false };
             tokio::spawn(slot.run());
         }
-        let ended = |_| retry(because("the operation ended without a result"));
-        answered.await.map_err(ended)?.map_err(retry)
+    }
+}
+
+impl<O: Operation> Queue<O> {
+    /// The number of a free slot, if all operations in progress are slow.
+    fn take_slot(&mut self) -> Option<usize> {
+        let now = Instant::now();
+        let is_slow = |began: &Instant| now.duration_since(*began) >= SLOW;
+        if self.asked.is_empty() || !self.slots.iter().flatten().all(is_slow) {
+            return None;
+        }
+        let number = self.slots.iter().position(Option::is_none)?;
+        self.set_slot(number, Some(now));
+        Some(number)
+    }
+
+    fn set_slot(&mut self, number: usize, began: Option<Instant>) {
+        if let Some(slot) = self.slots.get_mut(number) {
+            *slot = began;
+        }
     }
 }
 
@@ -129,10 +160,11 @@ impl<O: Operation> Slot<O> {
         let mut queue = self.inner.queue();
         queue.asked.retain(|asked| !asked.answer.is_closed());
         if queue.asked.is_empty() {
-            queue.in_progress -= 1;
+            queue.set_slot(self.number, None);
             self.ended = true;
             return None;
         }
+        queue.set_slot(self.number, Some(Instant::now()));
         let mut bytes = 0;
         let fits = |asked: &&Asked<O>| {
             bytes += O::bytes(&asked.item);
@@ -146,7 +178,7 @@ impl<O: Operation> Slot<O> {
 impl<O: Operation> Drop for Slot<O> {
     fn drop(&mut self) {
         if !self.ended {
-            self.inner.queue().in_progress -= 1;
+            self.inner.queue().set_slot(self.number, None);
         }
     }
 }

@@ -136,7 +136,7 @@ async fn lookup_that_hangs_frees_its_slot() -> anyhow::Result<()> {
         }
     };
     assert_eq!(number(found), Some(2));
-    while lookups.0.queue().in_progress > 0 {
+    while lookups.0.queue().slots.iter().any(Option::is_some) {
         tokio::task::yield_now().await;
     }
     Ok(())
@@ -172,4 +172,54 @@ async fn concurrent_counts_share_operations_and_get_their_own_results() -> anyho
     let asked = executed(&database, "aggregate").await? - before;
     assert!((1..=40).contains(&asked), "{asked} operations");
     Ok(())
+}
+
+/// An operation that takes as many milliseconds as its largest item says, and records its items.
+#[derive(Default)]
+struct Sleep(Mutex<Vec<Vec<u64>>>);
+
+impl Operation for Sleep {
+    type Item = u64;
+    type Answer = u64;
+
+    fn bytes(_: &u64) -> usize {
+        1
+    }
+
+    fn run<'a>(&'a self, items: &'a [u64]) -> Boxed<'a, Result<Vec<u64>, String>> {
+        Box::pin(async move {
+            self.0.lock().unwrap().push(items.to_vec());
+            let longest = items.iter().copied().max().unwrap_or_default();
+            tokio::time::sleep(Duration::from_millis(longest)).await;
+            Ok(items.to_vec())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_share_the_next_operation_unless_one_is_slow() {
+    // Times at which callers ask, their items, and the times of their answers, in milliseconds.
+    let check = async |callers: &[(u64, u64, u64)], operations: &[&[u64]]| {
+        let (shared, began) = (Arc::new(Shared::new(Sleep::default())), Instant::now());
+        let mut asking = JoinSet::new();
+        for &(at, item, answered) in callers {
+            let shared = shared.clone();
+            asking.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(at)).await;
+                assert_eq!(shared.ask(item).await, Ok(item));
+                assert_eq!(began.elapsed().as_millis(), u128::from(answered), "item {item}");
+            });
+        }
+        asking.join_all().await;
+        assert_eq!(*shared.0.operation.0.lock().unwrap(), operations);
+        assert_eq!(shared.0.queue().slots, [None; CONCURRENT]);
+    };
+    // One begins immediately, and those that arrive meanwhile share the next one.
+    check(&[(0, 20, 20), (1, 10, 30), (2, 9, 30), (31, 8, 39)], &[&[20], &[10, 9], &[8]]).await;
+    // One that is slow delays the callers behind it only until it is known to be slow.
+    check(&[(0, 3000, 3000), (10, 1, 52), (20, 2, 52)], &[&[3000], &[1, 2]]).await;
+    check(&[(0, 3000, 3000), (70, 5, 75), (71, 6, 82), (72, 7, 82)], &[&[3000], &[5], &[6, 7]])
+        .await;
+    // If all are slow, callers wait.
+    check(&[(0, 200, 200), (60, 300, 360), (120, 1, 201)], &[&[200], &[300], &[1]]).await;
 }
