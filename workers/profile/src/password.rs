@@ -1,8 +1,8 @@
-//! Password hashing: argon2id on a fixed number of threads, each of which reuses its memory.
+//! Password hashing: argon2id on a fixed number of threads, which reuse their memory.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
@@ -54,6 +54,9 @@ const NICE: i32 = 5;
 const HASHING: &str = "argon2id";
 /// The length of a hash, in bytes.
 const HASH_BYTES: usize = 32;
+/// Time without a password after which the threads release the memory of their hashes: 19 MiB each
+/// with the default cost.
+const MEMORY_KEPT: Duration = Duration::from_secs(10);
 
 /// Metrics of the pools in this process.
 struct HashMetrics {
@@ -110,18 +113,15 @@ impl HashPool {
         let made = Arc::new(AtomicU64::new(0));
         let (jobs, waiting) = sync_channel(settings.hash_queue.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
-        // Uses the first thread's memory, and is not counted.
         let bcrypt_cost = Arc::new(AtomicU32::new(0));
-        let mut first = Hasher::new(params.clone(), Arc::default(), bcrypt_cost.clone());
-        // No client can type this password.
-        let dummy = first.hash(Salt::generate().as_ref()).map_err(PoolError::Hash)?;
-        first.made = made.clone();
-        let other = || Hasher::new(params.clone(), made.clone(), bcrypt_cost.clone());
-        let others = (1..threads).map(|_| other());
-        for (number, hasher) in std::iter::once(first).chain(others).enumerate() {
-            let waiting = waiting.clone();
+        let mut hasher = Hasher::new(params, Arc::default(), bcrypt_cost.clone());
+        // No client can type this password. The hash is not counted.
+        let dummy = hasher.hash(Salt::generate().as_ref()).map_err(PoolError::Hash)?;
+        hasher.made = made.clone();
+        for number in 0..threads {
+            let (waiting, hasher) = (waiting.clone(), hasher.clone());
             let thread = std::thread::Builder::new().name(format!("argon2-{number}"));
-            thread.spawn(move || work(&waiting, hasher)).map_err(PoolError::Thread)?;
+            thread.spawn(move || work(&waiting, &hasher)).map_err(PoolError::Thread)?;
             METRICS.threads.inc();
         }
         Ok(Self { jobs, dummy: dummy.into(), made, bcrypt_cost })
@@ -174,14 +174,20 @@ impl HashPool {
     }
 }
 
-fn work(waiting: &Mutex<Receiver<Job>>, mut hasher: Hasher) {
+fn work(waiting: &Mutex<Receiver<Job>>, hasher: &Hasher) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::nice(NICE) {
         tracing::debug!(%error, "cannot lower the priority of the hashing threads");
     }
     loop {
-        let Ok(job) = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv() else {
-            return;
+        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(MEMORY_KEPT);
+        let job = match job {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                hasher.release_memory();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         };
         METRICS.waiting.dec();
         METRICS.busy.inc();
@@ -198,9 +204,12 @@ fn work(waiting: &Mutex<Receiver<Job>>, mut hasher: Hasher) {
     }
 }
 
+#[derive(Clone)]
 struct Hasher {
     params: Params,
-    memory: Vec<Block>,
+    /// Memory of hashes that no thread uses. The threads share it, because only one of them notices
+    /// that no password arrives.
+    memory: Arc<Mutex<Vec<Vec<Block>>>>,
     /// Counts the computed hashes.
     made: Arc<AtomicU64>,
     /// The highest cost of a bcrypt hash that was seen; 0 if there was none.
@@ -209,13 +218,20 @@ struct Hasher {
 
 impl Hasher {
     fn new(params: Params, made: Arc<AtomicU64>, bcrypt_cost: Arc<AtomicU32>) -> Self {
-        let memory = vec![Block::default(); params.block_count()];
-        Self { params, memory, made, bcrypt_cost }
+        Self { params, memory: Arc::default(), made, bcrypt_cost }
     }
 
-    fn hash(&mut self, password: &[u8]) -> Result<String, String> {
+    fn unused_memory(&self) -> MutexGuard<'_, Vec<Vec<Block>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release_memory(&self) {
+        self.unused_memory().clear();
+    }
+
+    fn hash(&self, password: &[u8]) -> Result<String, String> {
         let salt = Salt::generate();
-        let output = self.run(&self.params.clone(), password, &salt)?;
+        let output = self.run(&self.params, password, &salt)?;
         let hash = PasswordHash {
             algorithm: ARGON2ID_IDENT,
             version: Some(Version::V0x13.into()),
@@ -228,7 +244,7 @@ impl Hasher {
 
     /// A wrong password costs the same whatever its hash: argon2id, and bcrypt if there are such
     /// hashes.
-    fn verify(&mut self, password: &[u8], hash: &str) -> Result<Verdict, String> {
+    fn verify(&self, password: &[u8], hash: &str) -> Result<Verdict, String> {
         if let Some(cost) = bcrypt_hash::cost(hash) {
             self.bcrypt_cost.fetch_max(cost, Ordering::Relaxed);
             self.count();
@@ -265,20 +281,22 @@ impl Hasher {
     }
 
     fn run(
-        &mut self,
+        &self,
         params: &Params,
         password: &[u8],
         salt: &Salt,
     ) -> Result<[u8; HASH_BYTES], String> {
-        if self.memory.len() < params.block_count() {
-            self.memory.resize(params.block_count(), Block::default());
+        let mut memory = self.unused_memory().pop().unwrap_or_default();
+        if memory.len() < params.block_count() {
+            memory.resize(params.block_count(), Block::default());
         }
         self.count();
         let mut output = [0; HASH_BYTES];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-        argon2
-            .hash_password_into_with_memory(password, salt, &mut output, &mut self.memory[..])
-            .map_err(|error| error.to_string())?;
+        let hashed =
+            argon2.hash_password_into_with_memory(password, salt, &mut output, &mut memory[..]);
+        self.unused_memory().push(memory);
+        hashed.map_err(|error| error.to_string())?;
         Ok(output)
     }
 }
@@ -302,7 +320,7 @@ fn count_hashes(began: Instant, time: Duration) -> u64 {
     let Ok(params) = Params::new(cost.0, cost.1, 1, Some(HASH_BYTES)) else {
         return 0;
     };
-    let mut hasher = Hasher::new(params, Arc::default(), Arc::default());
+    let hasher = Hasher::new(params, Arc::default(), Arc::default());
     let mut hashes = 0;
     while began.elapsed() < time {
         hashes += u64::from(hasher.hash(b"correct horse battery").is_ok());
@@ -375,6 +393,21 @@ mod tests {
             bcrypt_hash::cost("$2b$17$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
             None
         );
+    }
+
+    #[test]
+    fn memory_of_hashes_is_reused_and_can_be_released() {
+        let params = Params::new(64, 1, 1, Some(HASH_BYTES)).unwrap();
+        let hasher = Hasher::new(params, Arc::default(), Arc::default());
+        let other = hasher.clone();
+        let unused = || hasher.unused_memory().iter().map(Vec::len).collect::<Vec<_>>();
+        for round in 0..2 {
+            assert!(unused().is_empty(), "{round}");
+            let hash = hasher.hash(b"correct horse").unwrap();
+            assert_eq!(other.verify(b"correct horse", &hash), Ok(Verdict::Right));
+            assert_eq!(unused(), [64], "{round}");
+            other.release_memory();
+        }
     }
 
     #[tokio::test]
