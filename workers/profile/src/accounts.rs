@@ -3,7 +3,9 @@
 mod import;
 mod names;
 
-use concert_worker::store::{Change, Changed, Deleted, Documents, Inserted, Page, Target, now};
+use concert_worker::store::{
+    Change, Changed, Deleted, Documents, Found, Inserted, Page, Target, now,
+};
 use concert_worker::{Call, Query, Secret, Start, StartError, Stop, retry};
 use serde::{Deserialize, Serialize};
 
@@ -158,12 +160,19 @@ impl Profile {
         let (Credentials { username, password }, call) = call.split();
         let now = now();
         let attempt = Attempt::of(&call, &fold(&username));
-        let admitted = match self.attempts.admit(attempt, now, &call).await? {
+        // The lookup does not depend on the admission. A password that changes meanwhile ends the
+        // session, because the request is older than the change.
+        let (admission, user) = futures_util::future::join(
+            self.attempts.admit(attempt, now, &call),
+            self.account_of(&username),
+        )
+        .await;
+        let admitted = match admission? {
             Admission::Admitted(admitted) => admitted,
             Admission::FailedBefore => return Err(Refusal::Unrecognised.into()),
             Admission::Throttled(wait) => return Err(Refusal::Throttled(wait).into()),
         };
-        if let Some(user) = self.recognise(&call, &username, password).await? {
+        if let Some(user) = self.recognise(&call, user?, password).await? {
             self.attempts.succeeded(admitted, now, &call).await?;
             Ok(UserId { user })
         } else {
@@ -172,16 +181,19 @@ impl Profile {
         }
     }
 
+    async fn account_of(&self, username: &str) -> Result<Option<Found<User>>, Stop> {
+        match Username::parse(username) {
+            Ok(name) => self.by_name(&name).await,
+            Err(_) => Ok(None),
+        }
+    }
+
     async fn recognise(
         &self,
         call: &Call<()>,
-        username: &str,
+        user: Option<Found<User>>,
         password: Secret,
     ) -> Result<Option<String>, Stop> {
-        let user = match Username::parse(username) {
-            Ok(name) => self.by_name(&name).await?,
-            Err(_) => None,
-        };
         let hash = user.as_ref().map(|user| user.value.password.as_str());
         let too_long = password.expose().len() > PASSWORD_MAX_BYTES;
         let password = if too_long { Secret::new(String::new()) } else { password };
