@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use crate::args::BenchArgs;
 use crate::http::Connection;
 use crate::process::Watched;
+use crate::stack::unlimited;
 
 /// Concepts whose workers the scenarios need.
 const CONCEPTS: [&str; 2] = ["Profile", "Sessioning"];
@@ -85,6 +86,7 @@ impl Processes {
         let child = Command::new(&self.program)
             .arg(name)
             .args(args)
+            .args(unlimited())
             .arg("--data-dir")
             .arg(data_dir)
             .env_remove("NATS_URL")

@@ -101,16 +101,7 @@ impl BenchStack {
         if args.no_archive && !extras.args.contains(&NO_ARCHIVE) {
             command.arg(NO_ARCHIVE);
         }
-        // All attempts come from one address, so the limits of logins and accounts are off.
-        for limit in [
-            "login_account_failures=1000",
-            "login_account_failures_long=1000",
-            "login_client_failures=0",
-            "accounts_per_client=0",
-        ] {
-            command.args(["--set", &format!("workers.Profile.settings.{limit}")]);
-        }
-        command.args(["--set", "http.client_requests_per_second=0"]);
+        command.args(unlimited());
         let data_dir = dir.path().join("data");
         command.arg("--data-dir").arg(&data_dir).arg("--started-file").arg(&report);
         command.arg("--concepts").arg(&args.concepts).arg("--syncs").arg(&args.syncs);
@@ -209,4 +200,16 @@ async fn wait_for(report: &Path, child: &mut Child) -> anyhow::Result<Started> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Arguments that turn the limits of clients off, because all requests come from one address.
+pub(crate) fn unlimited() -> impl Iterator<Item = String> {
+    let settings = [
+        "workers.Profile.settings.login_account_failures=1000",
+        "workers.Profile.settings.login_account_failures_long=1000",
+        "workers.Profile.settings.login_client_failures=0",
+        "workers.Profile.settings.accounts_per_client=0",
+        "http.client_requests_per_second=0",
+    ];
+    settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting.to_owned()])
 }
