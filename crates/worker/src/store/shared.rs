@@ -86,12 +86,10 @@ impl<O: Operation> Shared<O> {
     pub(super) async fn ask(&self, item: O::Item) -> Result<O::Answer, Stop> {
         let (answer, mut answered) = oneshot::channel();
         self.0.queue().asked.push_back(Asked { item, answer });
-        self.begin();
-        let answer = match tokio::time::timeout(SLOW, &mut answered).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.begin();
-                answered.await
+        let answer = loop {
+            self.begin();
+            if let Ok(answer) = tokio::time::timeout(SLOW, &mut answered).await {
+                break answer;
             }
         };
         answer.map_err(|_| retry(because("the operation ended without a result")))?.map_err(retry)
