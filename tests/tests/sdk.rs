@@ -260,7 +260,15 @@ async fn batches(system: &Counters) -> anyhow::Result<()> {
         (batch("_count", load), "", "400"),
         (batch("_entries", many), flow, "413"),
     ] {
-        assert_eq!(ask(body, flow).await?.0, code);
+        // On a busy machine, the worker may reach the deadline of a request.
+        let mut tries = 1..=5;
+        let answer = loop {
+            let answer = ask(body.clone(), flow).await?.0;
+            if answer != "503" || tries.next().is_none() {
+                break answer;
+            }
+        };
+        assert_eq!(answer, code);
     }
     Ok(())
 }

@@ -8,7 +8,6 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 /// Nice value of the threads. Threads that hash passwords have 5.
-#[cfg(target_os = "linux")]
 const NICE: i32 = 15;
 /// Maximum number of threads; more work waits.
 const THREADS: usize = 64;
@@ -20,15 +19,19 @@ pub const PAUSE_MAX: Duration = Duration::from_millis(100);
 static RUNTIME: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1).max_blocking_threads(THREADS).thread_name("background");
-    // On other systems, the value belongs to the whole process.
-    #[cfg(target_os = "linux")]
-    builder.on_thread_start(|| {
-        if let Err(error) = rustix::process::nice(NICE) {
-            tracing::debug!(%error, "cannot lower the priority of a thread");
-        }
-    });
+    builder.on_thread_start(|| lower_priority(NICE));
     builder.build().ok()
 });
+
+/// Lowers the priority of the current thread by a nice value. Only on Linux, because on other
+/// systems the value belongs to the whole process.
+pub fn lower_priority(nice: i32) {
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::nice(nice)
+    {
+        tracing::debug!(%error, "cannot lower the priority of a thread");
+    }
+}
 
 /// Runs blocking work on a thread of low priority.
 pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

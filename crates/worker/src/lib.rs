@@ -57,7 +57,11 @@ mod worker_metrics;
 #[cfg(feature = "host")]
 pub use {
     call::{Call, NoPermit, Query, Stop, refused, retry, reveal, throttled},
-    concert_runtime::{background::pause_after, clock::now_ms, metrics},
+    concert_runtime::{
+        background::{lower_priority, pause_after},
+        clock::now_ms,
+        metrics,
+    },
     concert_wire::client::ClientTag,
     concert_wire::id::{ActionId, FlowId},
     concert_wire::keyring::{Key, LiveKeyring},

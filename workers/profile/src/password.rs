@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
-use concert_worker::{Secret, Stop, metrics, part, retry};
+use concert_worker::{Secret, Stop, lower_priority, metrics, part, retry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
@@ -175,10 +175,7 @@ impl HashPool {
 }
 
 fn work(waiting: &Mutex<Receiver<Job>>, hasher: &Hasher) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::debug!(%error, "cannot lower the priority of the hashing threads");
-    }
+    lower_priority(NICE);
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(MEMORY_KEPT);
         let job = match job {

@@ -113,8 +113,9 @@ pub(super) async fn exhaustion(world: &World) -> Checked {
     let reason = world.dead(&call).await?;
     ensure!(reason.starts_with("failed after 3 attempts: "), "the reason is `{reason}`");
     world.worker.tap.nth(1, Step::Termination, call.id).await?;
-    let attempts = world.worker.tap.count(Step::Delivery, call.id);
-    ensure!(attempts == 3, "the handler had {attempts} attempts");
+    // The server delivers it once more if the machine stalls before the termination.
+    let deliveries = world.worker.tap.count(Step::Delivery, call.id);
+    ensure!((3..=4).contains(&deliveries), "the action was delivered {deliveries} times");
     world.expect_entries("exhaustion", &[]).await?;
     ok("a dead letter after 2 attempts and an isolated one")
 }
