@@ -70,13 +70,16 @@ pub(super) async fn stopped_past_the_lease(world: &World) -> Checked {
     lookup.release();
     stopped.signal(Signal::CONT).await;
     checked.context("the second worker")?;
-    // Only the stopped worker runs, so it has continued when this action is completed.
-    world.run(&Call::add("stopped", "b")).await?;
+    // Only the stopped worker runs, so it has continued when these actions are completed. One is
+    // too few: it can overtake the stopped action.
+    for entry in ["b", "c", "d", "e"] {
+        world.run(&Call::add("stopped", entry)).await?;
+    }
     for step in [Step::Completion, Step::Reply, Step::Ack, Step::Retry, Step::Termination] {
         let sent = stopped.tap.count(step, call.id);
         ensure!(sent == 0, "the stopped worker continued with the step {step:?}");
     }
-    world.expect_entries("stopped", &["a", "b"]).await?;
+    world.expect_entries("stopped", &["a", "b", "c", "d", "e"]).await?;
     ok("another worker completes the action; the stopped one sends nothing")
 }
 
