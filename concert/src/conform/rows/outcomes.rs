@@ -116,6 +116,9 @@ pub(super) async fn exhaustion(world: &World) -> Checked {
     // The server delivers it once more if the machine stalls before the termination.
     let deliveries = world.worker.tap.count(Step::Delivery, call.id);
     ensure!((3..=4).contains(&deliveries), "the action was delivered {deliveries} times");
+    // A fourth attempt would follow a third retry.
+    let retries = world.worker.tap.count(Step::Retry, call.id);
+    ensure!(retries <= 2, "the worker asked for {retries} retries");
     world.expect_entries("exhaustion", &[]).await?;
     ok("a dead letter after 2 attempts and an isolated one")
 }
