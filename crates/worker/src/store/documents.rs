@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::change::Change;
 use super::form::{Found, Stored};
-use super::id::{Id, Key};
+use super::id::Id;
 use super::operation::unfit;
 use super::page::Page;
 use super::stamped::Stamped;
@@ -98,7 +98,17 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
     /// The database fails, or the documents were opened without
     /// [`unique`](super::OpenDocuments::unique) for the field.
     pub async fn find(&self, field: &str, value: &str) -> Result<Option<Found<T, I>>, Stop> {
-        self.untyped.find(field, value).await?.map_or(Ok(None), Stored::live)
+        self.find_first(&[(field, value)]).await
+    }
+
+    /// Finds the document with the first of these values of unique fields that a document has, with
+    /// one operation.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub async fn find_first(&self, values: &[(&str, &str)]) -> Result<Option<Found<T, I>>, Stop> {
+        let stored = self.untyped.find(values).await?;
+        stored.into_iter().find_map(|stored| stored.live().transpose()).transpose()
     }
 
     /// Reads the documents of a page. An invalid document fails the page, because incomplete rows
@@ -136,7 +146,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         self.untyped.values(field).await
     }
 
-    /// Reads the documents with these ids; missing ones are omitted.
+    /// Reads the documents with these ids, in their order; missing ones are omitted. Concurrent
+    /// calls share an operation.
     ///
     /// # Errors
     /// The database fails.
@@ -144,11 +155,8 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         &self,
         ids: impl IntoIterator<Item = &'a I::Ref>,
     ) -> Result<Vec<Found<T, I>>, Stop> {
-        let keys: Vec<Key> = ids.into_iter().map(I::key).collect();
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.page(Page::ids(keys)).await
+        let stored = self.untyped.many(ids.into_iter().map(I::key).collect()).await?;
+        stored.into_iter().filter_map(|stored| stored.live().transpose()).collect()
     }
 
     /// Inserts a document. Its id must be derived from the action ([`Call::new_id`]), so a

@@ -191,8 +191,9 @@ impl Import {
         if let Some(id) = self.holders.get(&(collection, field.to_owned(), value.to_owned())) {
             return Ok(Some(id.clone()));
         }
-        let found = of.untyped.find(field, value).await?;
-        Ok(found.and_then(|stored| stored.id()))
+        let values = [(field, value)];
+        let found = of.untyped.find(&values).await?;
+        Ok(found.first().and_then(|stored| stored.id()))
     }
 
     /// Maps each element of a list field of a collection of the other system to another field.

@@ -10,7 +10,7 @@ use super::documents::Documents;
 use super::form::{Form, Tombstone};
 use super::id::Id;
 use super::lists::{Lists, PART};
-use super::lookups::Lookup;
+use super::lookups::{Count, Lookup};
 use super::shared::Shared;
 use super::stamped::Stamped;
 use super::writes::Write;
@@ -165,15 +165,12 @@ fn open<'a>(
             compound_index(&collection, keys).await?;
         }
         let (name, live) = (form.collection.as_str(), form.live());
-        let find = |field: &str| Shared::new(Lookup::new(database.clone(), name, field));
-        let count = |field: &str| {
-            Shared::new(Lookup::counting(database.clone(), name, field, live.clone()))
-        };
+        let count =
+            |field: &str| Shared::new(Count::new(database.clone(), name, field, live.clone()));
         let inserts = Shared::new(Write::inserts(database.clone(), name));
         let updates = Shared::new(Write::updates(database.clone(), name));
-        let by_field = form.unique.iter().map(|field| (field.clone(), find(field))).collect();
         let counts = lookups.iter().map(|field| (field.clone(), count(field))).collect();
-        let by_id = find("_id");
-        Ok(Stamped { by_id, by_field, counts, lists, inserts, updates, database, form })
+        let lookups = Shared::new(Lookup::new(database.clone(), name));
+        Ok(Stamped { lookups, counts, lists, inserts, updates, database, form })
     })
 }

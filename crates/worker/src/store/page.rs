@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Bson, Document, doc};
 
-use super::id::{Id, Key};
+use super::id::Id;
 
 /// Selects live documents, by default in the order of their ids.
 #[derive(Debug, Clone, Default)]
@@ -91,12 +91,6 @@ impl Page {
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = Some(limit);
         self
-    }
-
-    /// Only these ids.
-    pub(super) fn ids(keys: impl IntoIterator<Item = Key>) -> Self {
-        let keys: Vec<Bson> = keys.into_iter().map(|key| key.bson()).collect();
-        Self { conditions: vec![doc! { "_id": { "$in": keys } }], ..Self::default() }
     }
 
     /// The filter, without deleted documents.

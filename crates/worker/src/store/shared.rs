@@ -62,6 +62,8 @@ struct Asked<O: Operation> {
     answer: oneshot::Sender<Result<O::Answer, String>>,
 }
 
+type Answered<O> = oneshot::Receiver<Result<<O as Operation>::Answer, String>>;
+
 /// One of the concurrent operations. Dropping it frees its slot.
 struct Slot<O: Operation> {
     inner: Arc<Inner<O>>,
@@ -84,8 +86,30 @@ impl<O: Operation> Shared<O> {
     /// # Errors
     /// The database fails.
     pub(super) async fn ask(&self, item: O::Item) -> Result<O::Answer, Stop> {
-        let (answer, mut answered) = oneshot::channel();
-        self.0.queue().asked.push_back(Asked { item, answer });
+        let answered = self.0.queue().push(item);
+        self.answer(answered).await
+    }
+
+    /// As [`Self::ask`], for several items. They share an operation.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub(super) async fn ask_all(
+        &self,
+        items: impl IntoIterator<Item = O::Item>,
+    ) -> Result<Vec<O::Answer>, Stop> {
+        let all: Vec<_> = {
+            let mut queue = self.0.queue();
+            items.into_iter().map(|item| queue.push(item)).collect()
+        };
+        let mut answers = Vec::with_capacity(all.len());
+        for answered in all {
+            answers.push(self.answer(answered).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn answer(&self, mut answered: Answered<O>) -> Result<O::Answer, Stop> {
         let answer = loop {
             self.begin();
             if let Ok(answer) = tokio::time::timeout(SLOW, &mut answered).await {
@@ -107,6 +131,12 @@ impl<O: Operation> Shared<O> {
 }
 
 impl<O: Operation> Queue<O> {
+    fn push(&mut self, item: O::Item) -> Answered<O> {
+        let (answer, answered) = oneshot::channel();
+        self.asked.push_back(Asked { item, answer });
+        answered
+    }
+
     /// The number of a free slot, if all operations in progress are slow.
     fn take_slot(&mut self) -> Option<usize> {
         let now = Instant::now();

@@ -15,7 +15,7 @@ use super::documents::{Changed, Inserted};
 use super::form::{Form, Stored};
 use super::id::Key;
 use super::lists::{self, Lists};
-use super::lookups::Lookups;
+use super::lookups::{Counts, Lookups, Wanted};
 use super::operation::{COUNT, DISTINCT, FIND, INSERT, UPDATE, because, run, unavailable, unfit};
 use super::page::Page;
 use super::writes::{Writes, Written};
@@ -26,9 +26,8 @@ use crate::part;
 pub(super) struct Stamped {
     pub(super) database: LiveDatabase,
     pub(super) form: Form,
-    pub(super) by_id: Lookups,
-    pub(super) by_field: HashMap<String, Lookups>,
-    pub(super) counts: HashMap<String, Lookups>,
+    pub(super) lookups: Lookups,
+    pub(super) counts: HashMap<String, Counts>,
     pub(super) lists: Lists,
     pub(super) inserts: Writes,
     pub(super) updates: Writes,
@@ -42,27 +41,39 @@ impl Stamped {
     /// The document with this id, deleted or not.
     pub(super) fn get<'a>(&'a self, id: Key) -> Boxed<'a, Result<Option<Stored<'a>>, Stop>> {
         Box::pin(async move {
-            let found = part(FIND, self.by_id.ask(id)).await?;
+            let found = part(FIND, self.lookups.ask(Wanted::id(id))).await?;
             Ok(found.map(|raw| self.form.read(raw)))
         })
     }
 
-    /// The document with this value of a unique field, deleted or not.
+    /// The documents with these ids, deleted or not.
+    pub(super) fn many<'a>(&'a self, ids: Vec<Key>) -> Boxed<'a, Result<Vec<Stored<'a>>, Stop>> {
+        Box::pin(self.wanted(ids.into_iter().map(Wanted::id)))
+    }
+
+    /// The documents with these values of unique fields, deleted or not.
     pub(super) fn find<'a>(
         &'a self,
-        field: &'a str,
-        value: &'a str,
-    ) -> Boxed<'a, Result<Option<Stored<'a>>, Stop>> {
+        values: &'a [(&'a str, &'a str)],
+    ) -> Boxed<'a, Result<Vec<Stored<'a>>, Stop>> {
         Box::pin(async move {
-            let Some(lookups) = self.by_field.get(field) else {
+            let is_unique = |field: &str| self.form.unique.iter().any(|unique| unique == field);
+            if let Some((field, _)) = values.iter().find(|(field, _)| !is_unique(field)) {
                 let collection = &self.form.collection;
                 return Err(retry(format!(
                     "{collection} has no unique field `{field}`; open it with .unique(\"{field}\")"
                 )));
-            };
-            let found = part(FIND, lookups.ask(Key::Text(value.to_owned()))).await?;
-            Ok(found.map(|raw| self.form.read(raw)))
+            }
+            self.wanted(values.iter().map(|(field, value)| Wanted::value(field, value))).await
         })
+    }
+
+    async fn wanted(
+        &self,
+        all: impl Iterator<Item = Wanted> + Send,
+    ) -> Result<Vec<Stored<'_>>, Stop> {
+        let found = part(FIND, self.lookups.ask_all(all)).await?;
+        Ok(found.into_iter().flatten().map(|raw| self.form.read(raw)).collect())
     }
 
     pub(super) fn count<'a>(&'a self, page: &'a Page) -> Boxed<'a, Result<u64, Stop>> {
@@ -84,9 +95,7 @@ impl Stamped {
                     "{collection} has no field `{field}`; open it with .lookup(\"{field}\")"
                 )));
             };
-            let found = part(COUNT, counts.ask(Key::Text(value.to_owned()))).await?;
-            let count = found.and_then(|found| found.get_i32("count").ok());
-            Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+            part(COUNT, counts.ask(Key::Text(value.to_owned()))).await
         })
     }
 

@@ -35,11 +35,7 @@ impl Profile {
     /// The account with this name. If accounts of the released version have two spellings of one
     /// name, each is found by its own.
     pub(super) async fn by_name(&self, name: &Username) -> Result<Option<Found<User>>, Stop> {
-        let (exact, folded) = tokio::try_join!(
-            self.users.find("name_key", &name.key),
-            self.users.find("name_fold", &name.folded),
-        )?;
-        Ok(exact.or(folded))
+        self.users.find_first(&[("name_key", &name.key), ("name_fold", &name.folded)]).await
     }
 
     /// The account of a name that looks like this one, unless the settings allow that.
@@ -48,11 +44,7 @@ impl Profile {
             return Ok(None);
         }
         // Accounts of the released version with a name in ASCII have no other look.
-        let (folded, look) = tokio::try_join!(
-            self.users.find("name_fold", &name.look),
-            self.users.find("name_look", &name.look),
-        )?;
-        Ok(folded.or(look))
+        self.users.find_first(&[("name_fold", &name.look), ("name_look", &name.look)]).await
     }
 }
 

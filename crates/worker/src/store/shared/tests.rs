@@ -8,14 +8,18 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::store::id::Key;
-use crate::store::lookups::{Lookup, Lookups};
+use crate::store::lookups::{Count, Lookup, Lookups, Wanted};
 use crate::store::tests::executed;
 use crate::store::{StoreArgs, connect};
 
 const THINGS: i32 = 500;
 
-fn id(number: i32) -> Key {
+fn key(number: i32) -> Key {
     Key::Bytes(number.to_be_bytes().to_vec())
+}
+
+fn id(number: i32) -> Wanted {
+    Wanted::id(key(number))
 }
 
 /// The number in a document that was found.
@@ -34,10 +38,11 @@ async fn things() -> anyhow::Result<(TestServers, Database, Arc<Lookups>)> {
     };
     let database = connect(&args, "Thing").await?;
     let things = database.collection::<Document>("things");
-    let even =
-        (0..THINGS).step_by(2).map(|number| doc! { "_id": id(number).bson(), "number": number });
+    let even = (0..THINGS).step_by(2).map(|number| {
+        doc! { "_id": key(number).bson(), "number": number, "name": format!("n{number}") }
+    });
     things.insert_many(even).await?;
-    let lookups = Shared::new(Lookup::new(database.clone().into(), "things", "_id"));
+    let lookups = Shared::new(Lookup::new(database.clone().into(), "things"));
     Ok((servers, database, Arc::new(lookups)))
 }
 
@@ -71,6 +76,23 @@ async fn concurrent_lookups_share_operations_and_get_their_own_results() -> anyh
     let asked = finds(&database).await? - before;
     // The server occasionally runs a find of its own.
     assert!((10..=12).contains(&asked), "{asked} finds");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lookups_by_several_fields_share_one_operation() -> anyhow::Result<()> {
+    let (_servers, database, lookups) = things().await?;
+    let before = finds(&database).await?;
+    let name = |name| Wanted::value("name", name);
+    // The same document by its name and by its id, other documents, and missing ones. No document
+    // has the name of another one's id.
+    let wanted = [name("n2"), id(2), name("n4"), id(6), name("n3"), id(3), name("2")];
+    let found = lookups.ask_all(wanted).await.map_err(|stop| anyhow::anyhow!("{stop}"))?;
+    let numbers: Vec<_> = found.into_iter().map(number).collect();
+    assert_eq!(numbers, [Some(2), Some(2), Some(4), Some(6), None, None, None]);
+    let asked = finds(&database).await? - before;
+    // The server occasionally runs a find of its own.
+    assert!((1..=2).contains(&asked), "{asked} finds");
     Ok(())
 }
 
@@ -111,7 +133,7 @@ async fn cancelled_lookup_affects_no_other_and_missing_database_fails_all() -> a
 #[tokio::test(flavor = "multi_thread")]
 async fn lookup_that_hangs_frees_its_slot() -> anyhow::Result<()> {
     let (servers, database, _) = things().await?;
-    let lookup = Lookup::new(database.clone().into(), "things", "_id");
+    let lookup = Lookup::new(database.clone().into(), "things");
     let lookups = Arc::new(Shared::within(lookup, Duration::from_secs(1)));
     assert!(lookups.ask(id(2)).await.is_ok_and(|found| found.is_some()));
     let mongod = rustix::process::Pid::from_raw(i32::try_from(servers.mongo.pid())?)
@@ -150,12 +172,10 @@ async fn concurrent_counts_share_operations_and_get_their_own_results() -> anyho
         doc! { "_id": format!("tagged {number}"), "tag": tag, "deleted": number % 10 == 9 }
     });
     database.collection::<Document>("things").insert_many(tagged).await?;
-    let expected = |tag: i32| {
-        let count = (0..100).filter(|number| number % 7 == tag && number % 10 != 9).count();
-        i32::try_from(count).ok().filter(|count| *count > 0)
-    };
+    let expected =
+        |tag: i32| (0..100).filter(|number| number % 7 == tag && number % 10 != 9).count();
     let live = doc! { "deleted": { "$ne": true } };
-    let counts = Lookup::counting(database.clone().into(), "things", "tag", live);
+    let counts = Count::new(database.clone().into(), "things", "tag", live);
     let counts = Arc::new(Shared::new(counts));
     let before = executed(&database, "aggregate").await?;
     let mut asking = JoinSet::new();
@@ -165,9 +185,8 @@ async fn concurrent_counts_share_operations_and_get_their_own_results() -> anyho
         asking.spawn(async move { (tag, counts.ask(Key::Text(format!("t{tag}"))).await) });
     }
     for (tag, found) in asking.join_all().await {
-        let found = found.map_err(|stop| anyhow::anyhow!("{stop}"))?;
-        let count = found.map(|found| found.get_i32("count")).transpose()?;
-        assert_eq!(count, expected(tag), "t{tag}");
+        let count = found.map_err(|stop| anyhow::anyhow!("{stop}"))?;
+        assert_eq!(usize::try_from(count)?, expected(tag), "t{tag}");
     }
     let asked = executed(&database, "aggregate").await? - before;
     assert!((1..=40).contains(&asked), "{asked} operations");
