@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::kind::Kind;
+use crate::peer::Peer;
 
 /// Benchmark Concert, and compare it with what this machine can do at best
 #[derive(Debug, Clone, Parser)]
@@ -61,6 +62,10 @@ pub(crate) struct BenchArgs {
     /// Start the second stack with this program, such as an earlier build of the benchmark
     #[arg(long, value_name = "FILE")]
     pub(crate) versus_program: Option<PathBuf>,
+    /// Also measure another system: a POST of `{"session": "…"}` to its URL returns 404 and
+    /// `Session not found`, as in `benchmarks/peers`
+    #[arg(long, value_name = "NAME=URL")]
+    pub(crate) peer: Vec<Peer>,
     /// Size of the books that `large` uploads during logins, in MiB before base64
     #[arg(
         long,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A keep-alive connection to the edge.
+/// A keep-alive connection to the edge, or to a peer.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -34,16 +34,16 @@ const COPIED_BYTES: usize = 64 * 1024;
 const HEADERS_END: &[u8] = b"\r\n\r\n";
 
 impl Connection {
-    /// Connects to the edge.
+    /// Connects to the server.
     pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
-    /// Posts a JSON body to a path below the base, and reads the whole response.
+    /// Posts a JSON body, and reads the whole response.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Answer> {
-        self.request("POST", &format!("/api{path}"), &[body]).await
+        self.request("POST", path, &[body]).await
     }
 
     /// Sends a request with the parts of a body, and reads the whole response.
@@ -125,7 +125,7 @@ impl Connection {
 
     async fn fill(&mut self) -> anyhow::Result<()> {
         if self.stream.read_buf(&mut self.buffer).await? == 0 {
-            bail!("the edge closed the connection");
+            bail!("the server closed the connection");
         }
         Ok(())
     }

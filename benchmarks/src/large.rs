@@ -195,8 +195,8 @@ struct Reader {
 impl Reader {
     async fn sign_up(address: SocketAddr, username: &str) -> anyhow::Result<Self> {
         let credentials = json!({ "username": username, "password": PASSWORD });
-        let made = post(address, "/Profile/createAccount", &credentials.to_string()).await?;
-        let session = post(address, "/auth/login", &credentials.to_string()).await?;
+        let made = post(address, "/api/Profile/createAccount", &credentials.to_string()).await?;
+        let session = post(address, "/api/auth/login", &credentials.to_string()).await?;
         let text = |value: &Value, key: &str| {
             let text = value.get(key).and_then(Value::as_str).map(str::to_owned);
             text.with_context(|| format!("the response has no `{key}`"))

@@ -1,5 +1,6 @@
 //! A closed loop: a number of clients that each send the next request after a response.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,8 @@ use crate::http::Connection;
 
 /// A request of a client and the status that it must get.
 pub(crate) struct Step {
-    /// The path, without the base.
-    pub(crate) path: &'static str,
+    /// The path.
+    pub(crate) path: Cow<'static, str>,
     /// The body.
     pub(crate) body: String,
     /// The expected status; any other ends the run.
@@ -97,7 +98,7 @@ async fn client(
             return Ok(latency_us);
         };
         let sent = Instant::now();
-        let answer = connection.post(step.path, &step.body).await?;
+        let answer = connection.post(&step.path, &step.body).await?;
         latency_us.saturating_record(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
         if answer.status != step.status {
             bail!(

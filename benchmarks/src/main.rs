@@ -13,6 +13,7 @@ mod load;
 mod measurement;
 mod observability;
 mod overload;
+mod peer;
 mod process;
 mod processes;
 mod report;
@@ -173,8 +174,12 @@ async fn round(
                 measured.push(Measurement { is_second: *is_second, ..run });
             }
         }
+        for peer in &args.peer {
+            progress(&format!("{}, {in_flight} in flight", peer.name));
+            measured.push(peer.run(in_flight, seconds).await?);
+        }
     }
     // The same order in each round.
-    measured.sort_by_key(|run| (run.in_flight, run.name, run.is_second));
+    measured.sort_by_cached_key(|run| (run.in_flight, run.name.clone(), run.is_second));
     Ok(measured)
 }

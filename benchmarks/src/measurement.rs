@@ -10,8 +10,8 @@ use crate::process::{Memory, PerFlow};
 /// The metrics of one run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Measurement {
-    /// The scenario.
-    pub(crate) name: &'static str,
+    /// The scenario, or the peer.
+    pub(crate) name: String,
     /// `true` on the second stack of `--versus`.
     pub(crate) is_second: bool,
     /// Concurrent requests.
@@ -33,7 +33,7 @@ pub(crate) struct Measurement {
 impl Measurement {
     /// Computes the metrics from a recorded load.
     pub(crate) fn new(
-        name: &'static str,
+        name: &str,
         in_flight: usize,
         latency_us: &Histogram<u64>,
         took: Duration,
@@ -41,7 +41,7 @@ impl Measurement {
         let flows = latency_us.len();
         let ms = |quantile| latency_us.value_at_quantile(quantile) as f64 / 1000.0;
         Self {
-            name,
+            name: name.to_owned(),
             is_second: false,
             in_flight,
             flows,

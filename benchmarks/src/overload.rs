@@ -85,7 +85,7 @@ async fn client(
         && let Some(step) = logins(u64::try_from(number)?)
     {
         let sent = Instant::now();
-        let answer = connection.post(step.path, &step.body).await?;
+        let answer = connection.post(&step.path, &step.body).await?;
         let took_us = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
         if answer.status == step.status {
             seen.answered.saturating_record(took_us);

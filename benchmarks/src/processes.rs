@@ -120,7 +120,7 @@ impl Processes {
 /// Returns whether an edge accepts requests.
 async fn is_ready(address: SocketAddr) -> bool {
     let Ok(mut connection) = Connection::open(address).await else { return false };
-    let answer = connection.post("/auth/logout", "{}").await;
+    let answer = connection.post("/api/auth/logout", "{}").await;
     // A request without its key, so that nothing is stored.
     answer.is_ok_and(|answer| answer.status == 400)
 }

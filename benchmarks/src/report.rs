@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::args::BenchArgs;
 use crate::baseline::{FIVE_MESSAGES, FOUR_MESSAGES, LOGIN_MESSAGES};
+use crate::kind::Kind;
 use crate::large::Large;
 use crate::measurement::{Cost, Measurement, Soak, median};
 use crate::overload::Overload;
@@ -27,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) processors: usize,
     /// Duration of each run, in seconds.
     pub(crate) seconds: u64,
+    /// Names of the other systems.
+    pub(crate) peers: Vec<String>,
     /// Baseline of logins: raw argon2id hashes.
     pub(crate) hashes_per_second: f64,
     /// The chains and the scenarios of each round, in the same order.
@@ -62,6 +65,7 @@ impl Report {
             release_build: !cfg!(debug_assertions),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             seconds: args.seconds,
+            peers: args.peer.iter().map(|peer| peer.name.clone()).collect(),
             hashes_per_second: 0.0,
             rounds: Vec::new(),
             beside_logins: None,
@@ -151,15 +155,17 @@ impl Report {
         let mut same: Vec<_> = self.rounds.iter().filter_map(|round| round.get(at)).collect();
         same.sort_by(|one, other| one.flows_per_second.total_cmp(&other.flows_per_second));
         let Some(typical) = same.get(same.len() / 2) else { return Ok(()) };
-        let is_login = typical.name.contains("login");
-        let is_scenario = !typical.name.starts_with("chain");
+        let is_peer = self.peers.contains(&typical.name);
+        let is_login = !is_peer && typical.name.contains("login");
+        let is_scenario = !is_peer && !typical.name.starts_with("chain");
         let mut ratios = Vec::new();
         if is_login {
             let ratio = typical.flows_per_second / self.hashes_per_second;
             ratios.push(format!("{ratio:.2} of the hashes"));
         }
         let others = [
-            (typical.is_second, typical.name, "the first stack"),
+            (typical.is_second, typical.name.as_str(), "the first stack"),
+            (is_peer, Kind::UnknownLogout.name(), "Concert"),
             (is_scenario && is_login, LOGIN_MESSAGES, "its chain"),
             (is_scenario && !is_login, FIVE_MESSAGES, "five messages"),
             (is_scenario && !is_login, FOUR_MESSAGES, "four messages"),
@@ -268,11 +274,11 @@ mod tests {
 
     use super::*;
 
-    fn run(name: &'static str, flows_per_second: f64) -> Measurement {
+    fn run(name: &str, flows_per_second: f64) -> Measurement {
         let (p50_ms, p99_ms) = (1.0, 2.0);
         let (flows, processes, redeliveries) = (9, Vec::new(), 0);
         Measurement {
-            name,
+            name: name.to_owned(),
             is_second: false,
             in_flight: 16,
             flows,
@@ -286,18 +292,23 @@ mod tests {
 
     #[test]
     fn row_has_the_median_of_the_rounds_and_of_their_ratios() {
-        let mut report = Report::new(&BenchArgs::parse_from(["bench"]));
+        let peer = "Other login=http://127.0.0.1:9/";
+        let mut report = Report::new(&BenchArgs::parse_from(["bench", "--peer", peer]));
+        let name = Kind::UnknownLogout.name();
         for (chain, logout) in [(100.0, 50.0), (200.0, 60.0), (50.0, 40.0)] {
-            let second = Measurement { is_second: true, ..run("logout", logout * 1.5) };
-            report.rounds.push(vec![run(FIVE_MESSAGES, chain), run("logout", logout), second]);
+            let second = Measurement { is_second: true, ..run(name, logout * 1.5) };
+            let peer = run("Other login", logout / 4.0);
+            report.rounds.push(vec![run(FIVE_MESSAGES, chain), run(name, logout), second, peer]);
         }
         let text = report.to_markdown();
-        assert!(
-            text.contains("| logout | 16 | 50.0 | 1.00 | 2.00 |  |  | 0 | 0.50 of five"),
-            "{text}"
-        );
-        assert!(text.contains("| logout, second stack | 16 | 75.0 |"), "{text}");
-        assert!(text.contains("1.50 of the first stack, 0.75 of five messages"), "{text}");
-        assert!(text.contains("| chain of five messages | 16 | 100.0 |"), "{text}");
+        for row in [
+            format!("| {name} | 16 | 50.0 | 1.00 | 2.00 |  |  | 0 | 0.50 of five"),
+            format!("| {name}, second stack | 16 | 75.0 |"),
+            "1.50 of the first stack, 0.75 of five messages".to_owned(),
+            "| chain of five messages | 16 | 100.0 |".to_owned(),
+            "| Other login | 16 | 12.5 | 1.00 | 2.00 |  |  | 0 | 0.25 of Concert |".to_owned(),
+        ] {
+            assert!(text.contains(&row), "no {row} in:\n{text}");
+        }
     }
 }

@@ -28,9 +28,10 @@ const ACCOUNTS: u64 = 256;
 /// Usernames for logins with a wrong password; enough of them to stay below the limit of failed
 /// logins per account.
 const TRIED_NAMES: u64 = 4096;
+const LOGOUT: &str = "/api/auth/logout";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 /// Requests before each measured run, to warm up connections, caches and code.
-const WARM_UP: u64 = 50;
+pub(crate) const WARM_UP: u64 = 50;
 /// Live sessions; more than a run can end.
 const SESSIONS_PER_SECOND: u64 = 5000;
 /// Concurrent logins while logouts are measured.
@@ -46,7 +47,7 @@ impl Scenarios {
     pub(crate) async fn prepare(stack: &BenchStack) -> anyhow::Result<Self> {
         let steps: Steps = Arc::new(|number| {
             Some(Step {
-                path: "/auth/createAccount",
+                path: "/api/auth/createAccount".into(),
                 body: credentials(number, PASSWORD),
                 status: 200,
             })
@@ -130,15 +131,15 @@ impl Scenarios {
             Kind::FailedLogin => Arc::new(|number| {
                 let username = format!("bench{}", number % TRIED_NAMES);
                 let body = json!({ "username": username, "password": "wrong horse battery" });
-                Some(Step { path: "/auth/login", body: body.to_string(), status: 401 })
+                Some(Step { path: "/api/auth/login".into(), body: body.to_string(), status: 401 })
             }),
-            Kind::UnknownLogout => Arc::new(|number| Some(logout(&format!("{number:043}"), 404))),
+            Kind::UnknownLogout => unknown_logouts(LOGOUT),
             Kind::Logout => {
                 let live = Mutex::new(live_sessions(stack, sessions).await?);
                 Arc::new(move |_| {
                     let session =
                         live.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
-                    session.map(|session| logout(&session, 200))
+                    session.map(|session| logout(LOGOUT, &session, 200))
                 })
             }
         })
@@ -148,8 +149,18 @@ impl Scenarios {
 /// Logins of the accounts in turn.
 pub(crate) fn logins() -> Steps {
     Arc::new(|number| {
-        Some(Step { path: "/auth/login", body: credentials(number, PASSWORD), status: 200 })
+        Some(Step {
+            path: "/api/auth/login".into(),
+            body: credentials(number, PASSWORD),
+            status: 200,
+        })
     })
+}
+
+/// Logouts of unknown sessions.
+pub(crate) fn unknown_logouts(path: &str) -> Steps {
+    let path = path.to_owned();
+    Arc::new(move |number| Some(logout(&path, &format!("{number:043}"), 404)))
 }
 
 /// Runs a load, and measures what the stack uses for it.
@@ -184,8 +195,9 @@ fn credentials(number: u64, password: &str) -> String {
     json!({ "username": format!("bench{}", number % ACCOUNTS), "password": password }).to_string()
 }
 
-fn logout(session: &str, status: u16) -> Step {
-    Step { path: "/auth/logout", body: json!({ "session": session }).to_string(), status }
+fn logout(path: &str, session: &str, status: u16) -> Step {
+    let body = json!({ "session": session }).to_string();
+    Step { path: path.to_owned().into(), body, status }
 }
 
 /// Creates sessions by injected actions, because logging in would take minutes. The tokens are in

@@ -43,7 +43,7 @@ pub(crate) async fn run(address: SocketAddr, time: Duration) -> anyhow::Result<T
     for number in 0..NAMES {
         let account =
             json!({ "username": format!("timing{number}"), "password": "correct horse battery" });
-        let answer = connection.post("/auth/createAccount", &account.to_string()).await?;
+        let answer = connection.post("/api/auth/createAccount", &account.to_string()).await?;
         ensure!(answer.status == 200, "cannot create an account: status {}", answer.status);
     }
     let (mut unknown, mut wrong) = (Vec::new(), Vec::new());
@@ -79,7 +79,7 @@ pub(crate) async fn run(address: SocketAddr, time: Duration) -> anyhow::Result<T
 async fn attempt(connection: &mut Connection, username: &str) -> anyhow::Result<f64> {
     let body = json!({ "username": username, "password": "wrong horse battery" }).to_string();
     let sent = Instant::now();
-    let answer = connection.post("/auth/login", &body).await?;
+    let answer = connection.post("/api/auth/login", &body).await?;
     let took = sent.elapsed().as_secs_f64();
     ensure!(answer.status == 401, "/auth/login returned {}", answer.status);
     Ok(took)
