@@ -6,6 +6,7 @@ mod live;
 mod users;
 
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use concert_wire::keyring::Key;
@@ -43,9 +44,7 @@ pub enum StoreError {
     #[error("the MongoDB URI (mongodb.uri, MONGODB_URI) is invalid: {0}")]
     Uri(Error),
     /// The server does not respond.
-    #[error(
-        "cannot connect to MongoDB: {0}; check that the replica set runs and that the URI is right"
-    )]
+    #[error("cannot connect to MongoDB: {0}; {remedy}", remedy = remedy(&.0.to_string()))]
     Unreachable(Error),
     /// The keys of the user cannot be read.
     #[error(transparent)]
@@ -144,9 +143,24 @@ async fn reach(options: ClientOptions, name: &str) -> Result<Database, StoreErro
         if started.elapsed() > CONNECT_TIMEOUT || users::is_rejected(&error) {
             return Err(StoreError::Unreachable(error));
         }
-        tracing::debug!(%error, "MongoDB is not available yet");
+        // All workers of a process wait for the same server.
+        static WAITING: Once = Once::new();
+        WAITING.call_once(|| {
+            let seconds = CONNECT_TIMEOUT.as_secs();
+            tracing::warn!(%error, "MongoDB is not available yet; waiting up to {seconds} s");
+        });
     }
     Ok(database)
+}
+
+/// What to do about this error of a connection.
+fn remedy(error: &str) -> &'static str {
+    // The driver's name for a server that is started with `--replSet`, but not initiated.
+    if error.contains("RsGhost") {
+        "initiate its replica set: run `rs.initiate()` in mongosh"
+    } else {
+        "check that MongoDB runs and that the URI is right"
+    }
 }
 
 /// Current time, as a BSON date.
