@@ -65,11 +65,11 @@ impl Lookup {
         for Wanted { field, value } in all {
             fields.entry(field).or_default().push(value);
         }
-        let mut filters: Vec<Document> =
+        let filters: Vec<Document> =
             fields.iter().map(|(field, keys)| doc! { *field: one_of(keys) }).collect();
-        let filter = match filters.pop() {
-            Some(only) if filters.is_empty() => only,
-            last => doc! { "$or": filters.into_iter().chain(last).collect::<Vec<_>>() },
+        let filter = match <[Document; 1]>::try_from(filters) {
+            Ok([only]) => only,
+            Err(several) => doc! { "$or": several },
         };
         let collection = self.database.collection::<RawDocumentBuf>(&self.collection);
         let mut cursor = collection.find(filter).batch_size(first_batch(all.len())).await?;

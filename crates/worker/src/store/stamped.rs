@@ -48,7 +48,7 @@ impl Stamped {
 
     /// The documents with these ids, deleted or not.
     pub(super) fn many<'a>(&'a self, ids: Vec<Key>) -> Boxed<'a, Result<Vec<Stored<'a>>, Stop>> {
-        Box::pin(self.wanted(ids.into_iter().map(Wanted::id)))
+        Box::pin(self.wanted(ids.into_iter().map(Wanted::id).collect()))
     }
 
     /// The documents with these values of unique fields, deleted or not.
@@ -64,14 +64,16 @@ impl Stamped {
                     "{collection} has no unique field `{field}`; open it with .unique(\"{field}\")"
                 )));
             }
-            self.wanted(values.iter().map(|(field, value)| Wanted::value(field, value))).await
+            let all = values.iter().map(|(field, value)| Wanted::value(field, value)).collect();
+            self.wanted(all).await
         })
     }
 
-    async fn wanted(
-        &self,
-        all: impl Iterator<Item = Wanted> + Send,
-    ) -> Result<Vec<Stored<'_>>, Stop> {
+    async fn wanted(&self, all: Vec<Wanted>) -> Result<Vec<Stored<'_>>, Stop> {
+        if all.is_empty() {
+            // No operation, so none is recorded.
+            return Ok(Vec::new());
+        }
         let found = part(FIND, self.lookups.ask_all(all)).await?;
         Ok(found.into_iter().flatten().map(|raw| self.form.read(raw)).collect())
     }
