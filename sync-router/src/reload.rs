@@ -1,13 +1,14 @@
 //! Activates changed rule files while the router runs. Invalid files are logged, and the active
 //! rules stay.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use concert_lang::Texts;
 use concert_runtime::process::Shutdown;
 
 use crate::active_rules::ActiveRules;
-use crate::rules::{self, Rules, RulesArgs};
+use crate::rules::{self, Polled, Rules, RulesArgs};
 
 /// Polls the files until shutdown. Activates files that differ from `seen` and are the same in two
 /// consecutive polls, because an editor may be writing.
@@ -18,7 +19,8 @@ pub(crate) async fn watch(
     active_rules: ActiveRules,
     shutdown: Shutdown,
 ) {
-    let mut seen = Seen::Texts(seen);
+    let mut polled = Polled::new(args.clone());
+    let mut seen = Seen::Texts(Arc::new(seen));
     let mut before = seen.clone();
     let mut waiting: Option<Waiting> = None;
     loop {
@@ -26,7 +28,7 @@ pub(crate) async fn watch(
             () = shutdown.requested() => return,
             () = tokio::time::sleep(every) => {}
         }
-        let read = rules::read(&args);
+        let read = polled.read();
         let now = match &read {
             Ok(texts) => Seen::Texts(texts.clone()),
             Err(error) => Seen::Unreadable(error.to_string()),
@@ -37,7 +39,7 @@ pub(crate) async fn watch(
         }
         let (rules, known) = match waiting.take() {
             Some(waiting) if waiting.seen == now => (waiting.rules, waiting.missing),
-            _ => match read.and_then(|texts| rules::verify(texts, &args)) {
+            _ => match read.and_then(|texts| rules::verify((*texts).clone(), &args)) {
                 Ok(rules) => (rules, Vec::new()),
                 Err(error) => {
                     seen = now;
@@ -84,7 +86,7 @@ struct Waiting {
 /// Result of a poll of the files.
 #[derive(Clone, PartialEq, Eq)]
 enum Seen {
-    Texts(Texts),
+    Texts(Arc<Texts>),
     /// The files are unreadable; the error is logged once.
     Unreadable(String),
 }

@@ -153,12 +153,45 @@ fn joined(
 /// # Errors
 /// A directory or file is unreadable, or there are no rules.
 pub fn read(args: &RulesArgs) -> Result<Texts, LoadError> {
-    let concepts = SPECS.read(&args.concepts)?;
-    let syncs = RULES.read(&args.syncs)?;
+    Ok(completed(args, files(args)?))
+}
+
+fn files(args: &RulesArgs) -> Result<Texts, LoadError> {
+    Ok(Texts { concepts: SPECS.read(&args.concepts)?, syncs: RULES.read(&args.syncs)? })
+}
+
+/// Adds the specs that come with the program.
+fn completed(args: &RulesArgs, files: Texts) -> Texts {
+    let Texts { concepts, syncs } = files;
     let concepts = with_shipped(args, concepts, &syncs);
     let built_in = (!requesting::is_declared_in(&concepts)).then(|| requesting::source_for(&syncs));
-    let concepts = joined(args, concepts, built_in);
-    Ok(Texts { concepts, syncs })
+    Texts { concepts: joined(args, concepts, built_in), syncs }
+}
+
+/// Reads the same files repeatedly. Parses them only if they have changed, because polls are
+/// frequent and changes are rare.
+pub(crate) struct Polled {
+    args: RulesArgs,
+    /// The files of the last poll, and their completed texts.
+    last: Option<(Texts, Arc<Texts>)>,
+}
+
+impl Polled {
+    pub(crate) const fn new(args: RulesArgs) -> Self {
+        Self { args, last: None }
+    }
+
+    pub(crate) fn read(&mut self) -> Result<Arc<Texts>, LoadError> {
+        let files = files(&self.args)?;
+        if let Some((last, texts)) = &self.last
+            && *last == files
+        {
+            return Ok(texts.clone());
+        }
+        let texts = Arc::new(completed(&self.args, files.clone()));
+        self.last = Some((files, texts.clone()));
+        Ok(texts)
+    }
 }
 
 /// Checks and compiles texts.
@@ -266,11 +299,16 @@ then
         };
         write("/hello");
         let hello = load(&args).unwrap();
+        let mut polled = Polled::new(args.clone());
+        let first = polled.read().unwrap();
+        assert_eq!(*first, hello.texts);
+        assert!(Arc::ptr_eq(&first, &polled.read().unwrap()), "unchanged files are not parsed");
         assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
         write("/goodDay");
         let good_day = hello.clone().or_newer();
         assert_eq!(good_day.program.version, load(&args).unwrap().program.version);
         assert_ne!(good_day.program.version, hello.program.version);
+        assert_eq!(*polled.read().unwrap(), good_day.texts);
         std::fs::write(dir.path().join("greet.sync"), "sync Broken\n").unwrap();
         assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
         std::fs::remove_file(dir.path().join("greet.sync")).unwrap();

@@ -22,6 +22,8 @@ use tokio::time::Instant;
 
 /// Interval between checks of the pinned router.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval between checks of the pinned router by itself, which has nothing to take over.
+const OWN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which a router is pinned before the others judge it: it subscribes when it receives its
 /// first message.
 const GRACE: Duration = Duration::from_millis(600);
@@ -119,11 +121,13 @@ struct Seen {
 
 async fn check(bus: Bus, own: watch::Receiver<Option<String>>, shutdown: Shutdown) {
     let mut seen: Option<Seen> = None;
+    let mut interval = CHECK_INTERVAL;
     loop {
         tokio::select! {
             () = shutdown.requested() => return,
-            () = tokio::time::sleep(CHECK_INTERVAL) => {}
+            () = tokio::time::sleep(interval) => {}
         }
+        interval = CHECK_INTERVAL;
         let pinned = match Pinned::router(&bus).await {
             Ok(Some(pinned)) => pinned,
             Ok(None) => continue,
@@ -134,6 +138,7 @@ async fn check(bus: Bus, own: watch::Receiver<Option<String>>, shutdown: Shutdow
         };
         if own.borrow().as_ref() == Some(&pinned.id) {
             seen = None;
+            interval = OWN_CHECK_INTERVAL;
             continue;
         }
         let seen = match &mut seen {

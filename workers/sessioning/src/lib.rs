@@ -114,23 +114,36 @@ impl Sessioning {
             Some(token) => token,
             None => self.insert(&call).await?,
         };
-        let limit = usize::try_from(self.settings.max_sessions).unwrap_or(usize::MAX);
-        let surplus = live_sessions(&call.input.user).newest_first().skip(limit);
         // Waits for both: an operation of the driver must not be dropped half-way.
-        let (is_cut_off, oldest) = futures_util::future::join(
+        let (is_cut_off, surplus) = futures_util::future::join(
             self.cutoffs.apply_to(&call, &call.input.user),
-            self.sessions.page(surplus.clone().limit(2)),
+            self.has_surplus(&call.input.user),
         )
         .await;
-        match (is_cut_off?, oldest?.as_slice()) {
-            (true, _) => self.end(&call, &hash(&session)).await?,
-            (false, []) => {}
-            (false, [oldest]) => self.end(&call, &oldest.id).await?,
-            (false, _) => {
-                self.sessions.for_each(&call, &surplus, &Change::deletion()).await?;
-            }
+        if is_cut_off? {
+            self.end(&call, &hash(&session)).await?;
+        } else if surplus? {
+            self.end_surplus(&call).await?;
         }
         Ok(Created { session })
+    }
+
+    /// Returns whether the user may have more sessions than allowed. It counts expired ones, too,
+    /// until the server removes them: then an index is enough.
+    async fn has_surplus(&self, user: &str) -> Result<bool, Stop> {
+        let limit = self.settings.max_sessions();
+        let counted = Page::of("user", user).limit(limit.saturating_add(1));
+        Ok(self.sessions.count(&counted).await? > limit as u64)
+    }
+
+    async fn end_surplus(&self, call: &Call<OfUser>) -> Result<(), Stop> {
+        let limit = self.settings.max_sessions();
+        let surplus = live_sessions(&call.input.user).newest_first().skip(limit);
+        match self.sessions.page(surplus.clone().limit(2)).await?.as_slice() {
+            [] => Ok(()),
+            [oldest] => self.end(call, &oldest.id).await,
+            _ => self.sessions.for_each(call, &surplus, &Change::deletion()).await.map(drop),
+        }
     }
 
     async fn end(&self, call: &Call<OfUser>, id: &TokenHash) -> Result<(), Stop> {

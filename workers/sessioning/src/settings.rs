@@ -43,6 +43,10 @@ impl Settings {
             .checked()
     }
 
+    pub(crate) fn max_sessions(&self) -> usize {
+        usize::try_from(self.max_sessions).unwrap_or(usize::MAX)
+    }
+
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_secs(self.idle_minutes * 60)
     }

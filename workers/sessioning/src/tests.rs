@@ -252,6 +252,18 @@ async fn session_above_the_limit_ends_the_oldest() -> Result<(), TrialError> {
         }
     }
     assert!(is_live(&trial, &other).await?);
+    // Expired sessions do not count.
+    let sessions = trial.collection("sessions").await?;
+    let past = doc! { "$set": { "idle_expires_at": DateTime::from_millis(1) } };
+    for token in &tokens[2..4] {
+        sessions.update_one(doc! { "_id": stored(token) }, past.clone()).await.unwrap();
+    }
+    for _ in 0..2 {
+        tokens.push(create(&trial, "ada").await?);
+    }
+    for token in &tokens[4..] {
+        assert!(is_live(&trial, token).await?);
+    }
     Ok(())
 }
 

@@ -121,7 +121,7 @@ impl<T: Serialize + DeserializeOwned, I: Id> Documents<T, I> {
         stored.into_iter().filter_map(|stored| stored.live().transpose()).collect()
     }
 
-    /// Counts the documents of a page, without its limit.
+    /// Counts the documents of a page, up to its limit.
     ///
     /// # Errors
     /// The database fails.

@@ -80,8 +80,17 @@ impl Stamped {
 
     pub(super) fn count<'a>(&'a self, page: &'a Page) -> Boxed<'a, Result<u64, Stop>> {
         Box::pin(async move {
-            let collection = self.collection();
-            run(COUNT, collection.count_documents(page.filter(self.form.live()))).await
+            // Unlike the driver's `count_documents`, this command reads only an index if it can.
+            let collection = &self.form.collection;
+            let mut command = doc! { "count": collection, "query": page.filter(self.form.live()) };
+            for (name, value) in [("skip", page.skip), ("limit", page.limit)] {
+                let value = value.and_then(|value| i64::try_from(value).ok());
+                command.extend(value.map(|value| (name.to_owned(), Bson::from(value))));
+            }
+            let counted = run(COUNT, self.database.now().run_command(command)).await?;
+            let count = counted.get_i32("n").map(i64::from).or_else(|_| counted.get_i64("n"));
+            let count = count.ok().and_then(|count| u64::try_from(count).ok());
+            count.ok_or_else(|| retry(because("a count has no number")))
         })
     }
 

@@ -283,6 +283,11 @@ async fn list_longer_than_an_operation_is_changed_to_its_end() -> anyhow::Result
     let call = Call::direct(None, ());
     let change = Change::set("lent", 1);
     assert_eq!(books.for_each(&call, &Page::of("shelf", "a"), &change).await?, COUNT);
-    assert_eq!(books.count(&Page::all().equal("lent", 1)).await?, COUNT as u64);
+    let lent = Page::all().equal("lent", 1);
+    assert_eq!(books.count(&lent).await?, COUNT as u64);
+    assert_eq!(books.count(&lent.clone().limit(3)).await?, 3);
+    assert_eq!(books.count(&lent.clone().skip(COUNT - 1).limit(3)).await?, 1);
+    assert_eq!(books.for_each(&Call::direct(None, ()), &lent, &Change::deletion()).await?, COUNT);
+    assert_eq!(books.count(&Page::of("shelf", "a")).await?, 0);
     Ok(())
 }
