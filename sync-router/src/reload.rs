@@ -19,7 +19,7 @@ pub(crate) async fn watch(
     active_rules: ActiveRules,
     shutdown: Shutdown,
 ) {
-    let mut polled = Polled::new(args.clone());
+    let mut polled = Polled::default();
     let mut seen = Seen::Texts(Arc::new(seen));
     let mut before = seen.clone();
     let mut waiting: Option<Waiting> = None;
@@ -28,7 +28,7 @@ pub(crate) async fn watch(
             () = shutdown.requested() => return,
             () = tokio::time::sleep(every) => {}
         }
-        let read = polled.read();
+        let read = polled.read(&args);
         let now = match &read {
             Ok(texts) => Seen::Texts(texts.clone()),
             Err(error) => Seen::Unreadable(error.to_string()),
@@ -39,7 +39,7 @@ pub(crate) async fn watch(
         }
         let (rules, known) = match waiting.take() {
             Some(waiting) if waiting.seen == now => (waiting.rules, waiting.missing),
-            _ => match read.and_then(|texts| rules::verify((*texts).clone(), &args)) {
+            _ => match read.and_then(|texts| rules::verify(Arc::unwrap_or_clone(texts), &args)) {
                 Ok(rules) => (rules, Vec::new()),
                 Err(error) => {
                     seen = now;

@@ -168,28 +168,21 @@ fn completed(args: &RulesArgs, files: Texts) -> Texts {
     Texts { concepts: joined(args, concepts, built_in), syncs }
 }
 
-/// Reads the same files repeatedly. Parses them only if they have changed, because polls are
-/// frequent and changes are rare.
-pub(crate) struct Polled {
-    args: RulesArgs,
-    /// The files of the last poll, and their completed texts.
-    last: Option<(Texts, Arc<Texts>)>,
-}
+/// The files of the last poll, and their completed texts. Unchanged files are not parsed again,
+/// because polls are frequent and changes are rare.
+#[derive(Default)]
+pub(crate) struct Polled(Option<(Texts, Arc<Texts>)>);
 
 impl Polled {
-    pub(crate) const fn new(args: RulesArgs) -> Self {
-        Self { args, last: None }
-    }
-
-    pub(crate) fn read(&mut self) -> Result<Arc<Texts>, LoadError> {
-        let files = files(&self.args)?;
-        if let Some((last, texts)) = &self.last
+    pub(crate) fn read(&mut self, args: &RulesArgs) -> Result<Arc<Texts>, LoadError> {
+        let files = files(args)?;
+        if let Some((last, texts)) = &self.0
             && *last == files
         {
             return Ok(texts.clone());
         }
-        let texts = Arc::new(completed(&self.args, files.clone()));
-        self.last = Some((files, texts.clone()));
+        let texts = Arc::new(completed(args, files.clone()));
+        self.0 = Some((files, texts.clone()));
         Ok(texts)
     }
 }
@@ -299,16 +292,19 @@ then
         };
         write("/hello");
         let hello = load(&args).unwrap();
-        let mut polled = Polled::new(args.clone());
-        let first = polled.read().unwrap();
+        let mut polled = Polled::default();
+        let first = polled.read(&args).unwrap();
         assert_eq!(*first, hello.texts);
-        assert!(Arc::ptr_eq(&first, &polled.read().unwrap()), "unchanged files are not parsed");
+        assert!(
+            Arc::ptr_eq(&first, &polled.read(&args).unwrap()),
+            "unchanged files are not parsed"
+        );
         assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
         write("/goodDay");
         let good_day = hello.clone().or_newer();
         assert_eq!(good_day.program.version, load(&args).unwrap().program.version);
         assert_ne!(good_day.program.version, hello.program.version);
-        assert_eq!(*polled.read().unwrap(), good_day.texts);
+        assert_eq!(*polled.read(&args).unwrap(), good_day.texts);
         std::fs::write(dir.path().join("greet.sync"), "sync Broken\n").unwrap();
         assert_eq!(hello.clone().or_newer().program.version, hello.program.version);
         std::fs::remove_file(dir.path().join("greet.sync")).unwrap();

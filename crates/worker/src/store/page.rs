@@ -12,8 +12,9 @@ pub struct Page {
     /// Further conditions.
     conditions: Vec<Document>,
     newest_first: bool,
-    pub(super) skip: Option<usize>,
-    pub(super) limit: Option<usize>,
+    /// As MongoDB has them: 0 for none.
+    pub(super) skip: u64,
+    pub(super) limit: i64,
 }
 
 impl Page {
@@ -82,14 +83,14 @@ impl Page {
     /// Skips this number of documents.
     #[must_use]
     pub fn skip(mut self, count: usize) -> Self {
-        self.skip = Some(count);
+        self.skip = u64::try_from(count).unwrap_or(0);
         self
     }
 
     /// Maximum number of documents.
     #[must_use]
     pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = Some(limit);
+        self.limit = i64::try_from(limit).unwrap_or(0);
         self
     }
 

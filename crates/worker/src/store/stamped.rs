@@ -81,12 +81,12 @@ impl Stamped {
     pub(super) fn count<'a>(&'a self, page: &'a Page) -> Boxed<'a, Result<u64, Stop>> {
         Box::pin(async move {
             // Unlike the driver's `count_documents`, this command reads only an index if it can.
-            let collection = &self.form.collection;
-            let mut command = doc! { "count": collection, "query": page.filter(self.form.live()) };
-            for (name, value) in [("skip", page.skip), ("limit", page.limit)] {
-                let value = value.and_then(|value| i64::try_from(value).ok());
-                command.extend(value.map(|value| (name.to_owned(), Bson::from(value))));
-            }
+            let command = doc! {
+                "count": &self.form.collection,
+                "query": page.filter(self.form.live()),
+                "skip": i64::try_from(page.skip).unwrap_or(0),
+                "limit": page.limit,
+            };
             let counted = run(COUNT, self.database.now().run_command(command)).await?;
             let count = counted.get_i32("n").map(i64::from).or_else(|_| counted.get_i64("n"));
             let count = count.ok().and_then(|count| u64::try_from(count).ok());
@@ -128,11 +128,9 @@ impl Stamped {
 
     pub(super) fn page<'a>(&'a self, page: Page) -> Boxed<'a, Result<Vec<Stored<'a>>, Stop>> {
         Box::pin(async move {
-            let limit = page.limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(0);
-            let skip = page.skip.and_then(|skip| u64::try_from(skip).ok()).unwrap_or(0);
             let collection = self.collection();
             let found = collection.find(page.filter(self.form.live())).sort(page.sort());
-            let mut cursor = run(FIND, found.skip(skip).limit(limit)).await?;
+            let mut cursor = run(FIND, found.skip(page.skip).limit(page.limit)).await?;
             let mut documents = Vec::new();
             while cursor.advance().await.map_err(unavailable)? {
                 documents.push(self.form.read(cursor.current().to_owned()));
@@ -282,9 +280,8 @@ impl Stamped {
     async fn ids(&self, action: ActionId, page: &Page, change: &Change) -> Result<Vec<Bson>, Stop> {
         let filter = self.changeable(page.filter(self.form.live()), action, change);
         let part = i64::try_from(self.lists.part).unwrap_or(i64::MAX);
-        let skip = page.skip.and_then(|skip| u64::try_from(skip).ok()).unwrap_or(0);
         let collection = self.collection();
-        let found = collection.find(filter).sort(page.sort()).skip(skip).limit(part);
+        let found = collection.find(filter).sort(page.sort()).skip(page.skip).limit(part);
         let mut cursor = run(FIND, found.projection(doc! { "_id": 1 })).await?;
         let mut ids = Vec::new();
         while cursor.advance().await.map_err(unavailable)? {
