@@ -9,6 +9,7 @@ mod greeting;
 pub(crate) mod plans;
 pub(crate) mod process;
 pub(crate) mod servers;
+mod service_thread;
 pub(crate) mod stack;
 mod stream_sizes;
 mod supervisor;

@@ -13,7 +13,7 @@ use concert_runtime::process::Shutdown;
 use concert_runtime::streams;
 use concert_wire::access::{Access, User};
 use concert_wire::name::ConceptName;
-use concert_worker::{Running, Worker};
+use concert_worker::Worker;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -71,7 +71,7 @@ pub(super) struct Dev<'a> {
     supervisor: Bus,
     shutdown: Shutdown,
     /// Workers of this program that were added while it runs.
-    added: Vec<Running>,
+    added: Vec<stack::RunningWorker>,
 }
 
 impl<'a> Dev<'a> {
@@ -199,7 +199,7 @@ impl<'a> Dev<'a> {
             if let Some(worker) = own.filter(|_| !settings.is_external(concept.as_str())) {
                 let shutdown = self.shutdown.clone();
                 let started = stack::start_worker(worker, settings, self.servers, shutdown).await?;
-                self.added.push(started.0);
+                self.added.push(started);
             }
         }
         Ok(())

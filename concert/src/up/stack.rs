@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::Prepared;
 use super::children::Children;
 use super::servers::Addresses;
+use super::service_thread::ServiceThread;
 use crate::config::Settings;
 use crate::rotation;
 use crate::setup::{self, KeyFiles};
@@ -27,7 +28,7 @@ pub(crate) struct Stack {
     edge: concert_http_edge::Running,
     edge_shutdown: Shutdown,
     router: concert_sync_router::Running,
-    workers: Vec<concert_worker::Running>,
+    workers: Vec<RunningWorker>,
     archive: Option<concert_archive::Running>,
     rotation: Option<JoinHandle<()>>,
     shutdown: Shutdown,
@@ -35,6 +36,22 @@ pub(crate) struct Stack {
     supervisor: Bus,
     /// The connections of all services.
     buses: Vec<Bus>,
+    /// The threads of router and edge.
+    _threads: [ServiceThread; 2],
+}
+
+/// A worker of this program.
+pub(super) struct RunningWorker {
+    running: concert_worker::Running,
+    bus: Bus,
+    _thread: ServiceThread,
+}
+
+impl RunningWorker {
+    /// Waits until the actions in progress have ended.
+    pub(super) async fn ended(self) {
+        self.running.ended().await;
+    }
 }
 
 /// Time for actions in progress to finish after the edge has stopped.
@@ -56,24 +73,27 @@ pub(super) async fn start(
         KeyFiles { dir: &keys_dir, purposes, created: &created, accept_new: accept_new_keys };
     prepare_servers(settings, servers, &access, &supervisor, &keys).await?;
     let (shutdown, edge_shutdown) = (Shutdown::new(), Shutdown::new());
+    let (router_thread, edge_thread) =
+        (ServiceThread::start("sync-router")?, ServiceThread::start("http-edge")?);
     let (router_bus, edge_bus) = tokio::try_join!(
-        connect(settings, servers, &User::Router, "sync-router"),
-        connect(settings, servers, &User::Edge, "http-edge")
+        router_thread.with(connect(settings, servers, &User::Router, "sync-router")),
+        edge_thread.with(connect(settings, servers, &User::Edge, "http-edge"))
     )?;
     let mut buses = vec![router_bus.clone(), edge_bus.clone(), supervisor.clone()];
-    let router = concert_sync_router::run(
-        router_bus,
-        rules,
-        &settings.router,
-        settings.log.clone(),
-        shutdown.clone(),
-    )
-    .await?;
+    let router = router_thread
+        .with(concert_sync_router::run(
+            router_bus,
+            rules,
+            &settings.router,
+            settings.log.clone(),
+            shutdown.clone(),
+        ))
+        .await?;
     let workers = workers
         .iter()
         .filter(|worker| !settings.is_external(worker.concept()))
         .map(|worker| start_worker(worker, settings, servers, shutdown.clone()));
-    let edge = async {
+    let edge = edge_thread.with(async {
         concert_http_edge::run(
             edge_bus,
             listeners,
@@ -83,17 +103,17 @@ pub(super) async fn start(
         )
         .await
         .map_err(anyhow::Error::from)
-    };
+    });
     let (workers, edge) = tokio::try_join!(try_join_all(workers), edge)?;
     edge.ready().await;
     // The archive starts last: nothing waits for it.
     let archive = start_archive(settings, servers, shutdown.clone()).await?;
     let (archive, archive_bus) = archive.unzip();
     let rotation = start_rotation(settings, servers, &supervisor);
-    let (workers, worker_buses): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
-    buses.extend(worker_buses);
+    buses.extend(workers.iter().map(|worker| worker.bus.clone()));
     buses.extend(archive_bus);
     Ok(Stack {
+        _threads: [router_thread, edge_thread],
         edge,
         edge_shutdown,
         router,
@@ -195,13 +215,15 @@ pub(super) async fn start_worker(
     settings: &Settings,
     servers: &Addresses,
     shutdown: Shutdown,
-) -> anyhow::Result<(concert_worker::Running, Bus)> {
+) -> anyhow::Result<RunningWorker> {
     let concept = worker.concept();
-    let bus = connect(settings, servers, &User::Worker(concept.parse()?), concept).await?;
+    let user = User::Worker(concept.parse()?);
+    let thread = ServiceThread::start(concept)?;
+    let bus = thread.with(connect(settings, servers, &user, concept)).await?;
     let options = workers::options(worker, settings, store_args(settings, servers), shutdown);
-    let running = worker.start(bus.clone(), options).await;
+    let running = thread.with(worker.start(bus.clone(), options)).await;
     let running = running.with_context(|| format!("cannot start the worker of {concept}"))?;
-    Ok((running, bus))
+    Ok(RunningWorker { running, bus, _thread: thread })
 }
 
 impl Stack {
