@@ -31,7 +31,8 @@ impl Problem {
         match self {
             Self::Missing => format!(
                 "the concept `{concept}` has no worker; start one with `concert worker {concept}`, \
-                 or set `workers.{concept}.command`"
+                 or set `workers.{concept}.command`. If one is running, its log says why it is not \
+                 ready"
             ),
             Self::OtherSpec => format!(
                 "the worker of `{concept}` has another spec than the rules; update the older one"

@@ -137,6 +137,9 @@ async fn batch(
     let same_time = sessions.page(live.clone().equal("created_at", after.created_at)).await?;
     let older = live.less("created_at", after.created_at).limit(PAGE + 1);
     let older = sessions.page(older).await?;
-    let rest = same_time.into_iter().skip_while(|session| public_id(session) != after.id).skip(1);
+    // If the session of the key has ended, its place is unknown. Then those of the same time are
+    // listed again, so that none is omitted.
+    let place = same_time.iter().position(|session| public_id(session) == after.id);
+    let rest = same_time.into_iter().skip(place.map_or(0, |place| place + 1));
     Ok(rest.chain(older).take(PAGE + 1).collect())
 }

@@ -343,6 +343,14 @@ async fn sessions_are_listed_in_pages_and_ended_by_id() -> Result<(), TrialError
     let newest_only = trial.ask("_getSessions", json!({ "user": "ada" })).await?;
     assert_eq!(newest_only.as_array().unwrap().len(), 100);
 
+    // The session of a key ends before the next page is read: those of the same time are listed.
+    let next = trial.ask("_getNext", json!({ "user": "ada" })).await?[0]["next"].clone();
+    let last = json!({ "user": "ada", "id": listed[99]["id"] });
+    assert_eq!(act(&trial, "deleteById", last).await?.output, json!({}));
+    assert_eq!(listed[99]["createdAt"], listed[101]["createdAt"]);
+    let page = trial.ask("_getPage", json!({ "user": "ada", "after": next })).await?;
+    assert_eq!(page.as_array().unwrap()[..], listed[100..200]);
+
     // The oldest is found behind two pages.
     let oldest = json!({ "user": "ada", "id": listed[249]["id"] });
     let ended = act(&trial, "deleteById", oldest.clone()).await?;
