@@ -26,14 +26,15 @@ impl ServiceThread {
         let handle = runtime.handle().clone();
         let (running, dropped) = oneshot::channel::<()>();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // An error is the end: the sender never sends.
+            // Nothing is sent: this ends when the sender is dropped.
             drop(runtime.block_on(dropped));
             runtime.shutdown_background();
         })?;
         Ok(Self { runtime: handle, _running: running })
     }
 
-    /// Runs a future here. What it spawns and connects belongs to the thread of the service.
+    /// Gives a future the context of this runtime: what it spawns and connects belongs to this
+    /// thread. The future itself runs on the thread of its caller.
     pub(super) fn with<F: Future>(&self, future: F) -> TokioContext<F> {
         TokioContext::new(future, self.runtime.clone())
     }
